@@ -1,0 +1,216 @@
+"""The command line: finds the command by its name, runs it, prints its result, maps errors to exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from queuectl.errors import InvalidInput, QueuectlError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.cli.command import Command
+
+COMMANDS = {
+    "init": ("setup", "make a queue in the current folder"),
+    "demo": ("demo", "see it all work, in a scratch folder, in about 15 seconds"),
+    "enqueue": ("enqueue", "queue a command, or a file of jobs"),
+    "run": ("run", "queue a command, wait for it, and show its output"),
+    "list": ("look", "list jobs"),
+    "show": ("look", "show one job and its attempts"),
+    "status": ("look", "count jobs by state, and see the workers"),
+    "logs": ("logs", "print the output of a job"),
+    "wait": ("run", "wait until jobs have ended"),
+    "cancel": ("decide", "call jobs off; running ones are stopped"),
+    "retry": ("decide", "run jobs that ended once more"),
+    "delete": ("decide", "remove jobs and their output"),
+    "prune": ("decide", "remove jobs that ended some time ago"),
+    "worker-start": ("worker", "run jobs"),
+    "worker-stop": ("worker", "stop the workers that run in the background"),
+    "worker-list": ("worker", "list the workers"),
+    "dlq list": ("dlq", "list the jobs that used up their attempts"),
+    "dlq show": ("dlq", "show a dead job and its attempts"),
+    "dlq retry": ("dlq", "give dead jobs all their attempts back"),
+    "dlq purge": ("dlq", "remove dead jobs for good"),
+    "config set": ("settings", "change a setting"),
+    "config get": ("settings", "print a setting"),
+    "config list": ("settings", "print all settings and where each comes from"),
+    "config unset": ("settings", "go back to a setting's default"),
+    "doctor": ("doctor", "check the queue's health, and mend it with --fix"),
+    "backup": ("doctor", "copy the database while workers run"),
+}
+"""Each command: the module in this package that has it, and what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit status. Never raises."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _prepare_streams()
+        status = _run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough.
+        _discard_stdout()
+        return 141
+    except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one clear line
+        _discard_stdout()
+        known = error if isinstance(error, QueuectlError) else _explain(error)
+        _report(known, as_json=_wants_json(arguments))
+        return known.exit_status
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    options, rest = _leading_options(arguments)
+    if not rest or options[-1:] in (["--help"], ["-h"], ["--version"]):
+        return _general(options)
+    if rest[0] == "help":
+        return _run([*rest[1:], "--help"])
+    if rest[0] not in COMMANDS and _group(rest[0]) and rest[1:2] in ([], ["-h"], ["--help"]):
+        from queuectl.cli.help import group
+
+        return _show_help(group(rest[0], COMMANDS), asked=len(rest) > 1)
+    from queuectl.cli.command import execute
+
+    name, rest = _command_name(rest)
+    return execute(name, _load(name), options + rest)
+
+
+def _load(name: str) -> Command:
+    from importlib import import_module
+
+    module = import_module(f"queuectl.cli.{COMMANDS[name][0]}")
+    found: Command = module.COMMANDS[name]
+    return found
+
+
+def _leading_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Splits off the options before the command's name; they mean the same behind it."""
+    position = 0
+    while position < len(arguments) and arguments[position].startswith("-"):
+        if arguments[position] == "--":
+            break
+        position += 2 if arguments[position] == "--db" else 1
+    return arguments[:position], arguments[position:]
+
+
+def _command_name(rest: list[str]) -> tuple[str, list[str]]:
+    """The command meant, and what follows it."""
+    first = rest[0]
+    if first in COMMANDS:
+        return first, rest[1:]
+    group = _group(first)
+    if not group:
+        raise _unknown(first, [*COMMANDS, *(name.partition(" ")[0] for name in COMMANDS)])
+    name = f"{first} {rest[1]}"
+    if name not in group:
+        raise _unknown(name, group)
+    return name, rest[2:]
+
+
+def _group(name: str) -> list[str]:
+    """The commands of a group such as `dlq`; none when there is no such group."""
+    return [command for command in COMMANDS if command.startswith(name + " ")]
+
+
+def _unknown(word: str, known: list[str]) -> InvalidInput:
+    from queuectl.text import nearest, visible
+
+    guess = nearest(word, known)
+    return InvalidInput(
+        f"there is no command '{visible(word, 60)}'",
+        hint=f"Did you mean `queuectl {guess}`?" if guess else "See all commands: queuectl --help",
+    )
+
+
+def _general(options: list[str]) -> int:
+    """What a command line without a command gets."""
+    known = ["--help", "-h", "--version", "--db", "--json", "--quiet", "-q"]
+    for option in options:
+        if option.startswith("-") and option.partition("=")[0] not in known:
+            from queuectl.text import nearest, visible
+
+            guess = nearest(option, known)
+            raise InvalidInput(
+                f"there is no option '{visible(option, 60)}' here",
+                hint=f"Did you mean {guess}?" if guess else "See: queuectl --help",
+            )
+    if "--version" in options:
+        from queuectl import __version__
+
+        print(f"queuectl {__version__}")
+        return 0
+    from queuectl.cli.help import overview
+
+    return _show_help(overview(COMMANDS), asked="-h" in options or "--help" in options)
+
+
+def _show_help(text: str, *, asked: bool) -> int:
+    print(text, file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else InvalidInput.exit_status
+
+
+def _prepare_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # Closed by whoever started us (`>&-`).
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    # A terminal that cannot show a character gets its escape, never an error.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+
+
+def _explain(error: Exception) -> QueuectlError:
+    """The error for one that nothing else has put into words."""
+    if os.environ.get("QUEUECTL_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    if isinstance(error, OSError) and error.strerror:
+        from queuectl.errors import EnvironmentFault
+
+        name = f": {error.filename}" if error.filename else ""
+        return EnvironmentFault(f"{error.strerror}{name}")
+    from queuectl.errors import CouldNotDo
+
+    return CouldNotDo(
+        f"unexpected {type(error).__name__}: {error}",
+        hint="This is a defect in queuectl. Run it again with QUEUECTL_DEBUG=1 to see where.",
+    )
+
+
+def _report(error: QueuectlError, *, as_json: bool) -> None:
+    from queuectl.text import visible
+
+    if as_json:
+        import json
+
+        text = json.dumps({"error": error.as_dict()})
+    else:
+        text = f"queuectl: {visible(error.message)}"
+        if error.hint:
+            text += f"\n  {visible(error.hint)}"
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        pass  # Nobody listens; the exit status still tells.
+
+
+def _discard_stdout() -> None:
+    """Nothing more is written. Else what is still buffered would fail again when Python exits."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (OSError, ValueError):
+            pass

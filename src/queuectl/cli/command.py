@@ -1,0 +1,220 @@
+"""One command: its parser, its run, its result. Everything that all commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from queuectl.errors import InvalidInput
+from queuectl.job_queue import JobQueue
+from queuectl.text import visible
+from queuectl.workspace import Workspace, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import NoReturn, TextIO
+
+    from queuectl.jobs.job import NewJob
+
+
+class Result:
+    """What a command found or did. One place (`execute`) prints it, in the form that was asked for.
+
+    `data` is what `--json` prints: a value, or an iterator of values that is printed as an array
+    while it is read. `text` is for people: a string, or a function that writes to a stream.
+    `ids` is what `-q` prints, a line each; None where there are none to print: the text is then.
+    """
+
+    __slots__ = ("data", "exit_status", "ids", "text")
+
+    def __init__(
+        self,
+        *,
+        data: object = None,
+        text: str | Callable[[TextIO], None] = "",
+        ids: Iterable[str] | None = None,
+        exit_status: int = 0,
+    ) -> None:
+        self.data = data
+        self.text = text
+        self.ids = ids
+        self.exit_status = exit_status
+
+
+class Context:
+    """What a command may use: its arguments, its queue, and a way to talk to the user."""
+
+    __slots__ = ("_queue", "args", "words")
+
+    def __init__(self, args: argparse.Namespace, words: list[str] | None) -> None:
+        self.args = args
+        self.words = words
+        """What stood behind `--`, for the commands that take a command; None without `--`."""
+        self._queue: JobQueue | None = None
+
+    def workspace(self) -> Workspace:
+        """Where the queue is, or would be."""
+        return find(self.args.db)
+
+    def queue(self, *, create: bool = False) -> JobQueue:
+        """The queue that is meant, open until the result is printed; asked for once a command.
+
+        With `create` it is made when something is put in. Raises QueueNotFound when there is none
+        and `create` is false.
+        """
+        workspace = self.workspace()
+        if not create:
+            workspace.require()
+        self._queue = JobQueue(workspace, create=create)
+        return self._queue
+
+    def close(self) -> None:
+        """Closes the queue, if the command used one."""
+        if self._queue is not None:
+            self._queue.close()
+
+    def submit(self, queue: JobQueue, jobs: Sequence[NewJob]) -> None:
+        """Puts checked jobs into the queue, and says so if that made a new one."""
+        queue.submit(jobs)
+        if not queue.workspace.exists:
+            self.note(f"Made a new queue: {visible(queue.workspace.database)}")
+
+    def note(self, line: str) -> None:
+        """A remark on stderr, unless `-q` asks for silence. `line` must be safe to show."""
+        if not self.args.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def confirm(self, question: str, count: int) -> None:
+        """Lets the user decide about `count` things on a terminal; elsewhere `--yes` must be given,
+        also when there is nothing to decide about: a script should fail the first time it runs.
+
+        Raises CouldNotDo when the answer is no, InvalidInput when nobody can answer.
+        """
+        if self.args.yes:
+            return
+        if not sys.stdin.isatty():
+            raise InvalidInput(
+                f"{question} Nobody can answer here, so nothing was done",
+                hint="Add --yes to do it without being asked.",
+            )
+        if not count:
+            return
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            from queuectl.errors import CouldNotDo
+
+            raise CouldNotDo("nothing was done")
+
+
+class Command:
+    """A command as its module defines it."""
+
+    __slots__ = ("configure", "examples", "run", "summary", "takes_command")
+
+    def __init__(
+        self,
+        summary: str,
+        run: Callable[[Context], Result],
+        *,
+        examples: str,
+        configure: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
+        takes_command: bool = False,
+    ) -> None:
+        self.summary = summary
+        self.run = run
+        self.examples = examples
+        """Lines of examples, which its help begins with."""
+        self.configure = configure
+        self.takes_command = takes_command
+        """Whether the words behind `--` are a command to queue."""
+
+
+def add_yes_option(parser: argparse.ArgumentParser) -> None:
+    """`--yes`, which every command that calls `confirm` has."""
+    parser.add_argument("-y", "--yes", action="store_true", help="do it without being asked")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises InvalidInput instead of exiting, names the nearest option, shows examples first."""
+
+    color: bool
+    of: Command
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"See: {self.prog} --help"
+        # argparse words it so in every version.
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if message.endswith("expected one argument"):
+            hint = f"A value that begins with a dash is written --option=VALUE. {hint}"
+        elif unknown != message:
+            word = unknown.split(" ")[0]
+            message = f"unexpected argument '{visible(word, 80)}'"
+            if word.startswith("-"):
+                from queuectl.text import nearest
+
+                message = f"there is no option '{visible(word.split('=')[0], 80)}' here"
+                guess = nearest(word.split("=")[0], list(self._option_string_actions))
+                hint = f"Did you mean {guess}? {hint}" if guess else hint
+            elif self.of.takes_command:
+                hint = f"The words of a command go behind --: {self.prog} -- WORD ..."
+        raise InvalidInput(message, hint=hint)
+
+    def format_help(self) -> str:
+        examples = "\n".join("  " + line for line in self.of.examples.strip().splitlines())
+        return f"{self.of.summary}\n\nExamples:\n{examples}\n\n{super().format_help()}"
+
+
+def build_parser(name: str, command: Command) -> argparse.ArgumentParser:
+    """The parser of one command; the others' are never built."""
+    parser = _Parser(
+        prog=f"queuectl {name}",
+        allow_abbrev=False,
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.color = False  # Python 3.14 colours the help, but not what we put in front of it.
+    parser.of = command
+    command.configure(parser)
+    common = parser.add_argument_group("options for every command")
+    common.add_argument("--db", metavar="PATH", help="the queue's database")
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    common.add_argument(
+        "-q", "--quiet", action="store_true", help="print ids alone, and no remarks"
+    )
+    common.add_argument("-h", "--help", action="help", help="show this help")
+    return parser
+
+
+def execute(name: str, command: Command, arguments: list[str]) -> int:
+    """Parses the arguments, runs the command, prints its result; returns the exit status."""
+    words = None
+    if command.takes_command and "--" in arguments:
+        split = arguments.index("--")
+        arguments, words = arguments[:split], arguments[split + 1 :]
+    try:
+        args = build_parser(name, command).parse_args(arguments)
+    except SystemExit:  # --help has printed itself.
+        return 0
+    context = Context(args, words)
+    try:
+        result = command.run(context)
+        _print(result, args)
+        sys.stdout.flush()  # Before the queue is closed: that can take a moment.
+    finally:
+        context.close()
+    return result.exit_status
+
+
+def _print(result: Result, args: argparse.Namespace) -> None:
+    if args.json:
+        from queuectl.cli.json_output import write_json
+
+        write_json(result.data, sys.stdout)
+    elif args.quiet and result.ids is not None:
+        for job_id in result.ids:
+            sys.stdout.write(job_id + "\n")
+    elif callable(result.text):
+        result.text(sys.stdout)
+    elif result.text:
+        sys.stdout.write(result.text + "\n")

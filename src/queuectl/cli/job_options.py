@@ -1,0 +1,160 @@
+"""The options that describe a job, shared by `enqueue` and `run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from queuectl.cli import values
+from queuectl.errors import InvalidInput
+from queuectl.jobs.spec import job_from_fields
+from queuectl.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, _ArgumentGroup
+
+    from queuectl.cli.command import Context
+    from queuectl.job_queue import JobQueue
+    from queuectl.jobs.job import NewJob
+
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of a file with one command or job: many times more than can be run."""
+
+
+def add_command_options(group: _ArgumentGroup) -> None:
+    """`--command` and `--command-file`."""
+    group.add_argument("--command", metavar="LINE", help="a line for the shell")
+    group.add_argument(
+        "--command-file", metavar="PATH", help="a file with the line, or a whole script (- for stdin)"
+    )
+
+
+def add_job_options(parser: ArgumentParser) -> None:
+    """The options that say how and when a job runs."""
+    group = parser.add_argument_group("the job")
+    group.add_argument("--id", metavar="ID", help="a name of your own (default: a random UUID)")
+    group.add_argument("--max-retries", metavar="N", help="runs after the first one fails, 0 to 1000")
+    group.add_argument("--delay", metavar="TIME", help="wait first: seconds, or 90s, 5m, 1h30m, 2d")
+    group.add_argument(
+        "--run-at",
+        metavar="WHEN",
+        help="not before: 2027-01-31T09:00:00Z, 'tomorrow 9:00', 'in 2 hours'",
+    )
+    group.add_argument("--priority", metavar="N", help="higher runs first (default 0)")
+    group.add_argument("--timeout", metavar="TIME", help="end it after this long; 0 for never")
+    group.add_argument(
+        "--backoff-base", metavar="N", help="seconds; the n-th retry waits N to the power of n"
+    )
+    group.add_argument("--cwd", metavar="DIR", help="run there (default: the current folder)")
+    group.add_argument(
+        "--env",
+        metavar="KEY=VALUE",
+        action="append",
+        help="add to the worker's environment (may be repeated)",
+    )
+    group.add_argument(
+        "--on-lost", metavar="WHAT", help="if its worker dies: retry (default), fail or hold"
+    )
+    group.add_argument(
+        "--max-losses", metavar="N", help="lost workers before the job is given up as dead"
+    )
+    group.add_argument(
+        "--show-env", action="store_true", help="show the values of --env in --json"
+    )
+
+
+def given_fields(context: Context) -> dict[str, object]:
+    """The fields of the job that were given as options, and no others: these win over a file."""
+    args = context.args
+    fields: dict[str, object] = {}
+    for name, convert in _FIELDS:
+        value = getattr(args, name)
+        if value is not None:
+            fields[name] = convert("--" + name.replace("_", "-"), value)
+    if args.env is not None:
+        fields["env"] = dict(map(_variable, args.env))
+    return fields
+
+
+def job_from_options(context: Context, queue: JobQueue) -> NewJob:
+    """The job that the command and the options describe. Raises InvalidInput."""
+    fields = {"command": _command(context), **given_fields(context)}
+    return job_from_fields(fields, defaults=queue.defaults(), now=queue.now())
+
+
+def submit_one(context: Context, queue: JobQueue, job: NewJob) -> None:
+    """Puts the job into the queue, and says what a start time given in words was taken for."""
+    context.submit(queue, [job])
+    words = context.args.run_at
+    if words is not None and job.run_at is not None:
+        from queuectl.jobs.when import iso, parse
+
+        if parse(words, now=queue.now()).spoken:
+            context.note(f"Runs at {iso(job.run_at // 1_000_000 * 1_000_000)}")
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a file, or of stdin for `-`. Raises InvalidInput when it cannot be read."""
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    if len(data) > _MOST_BYTES:
+        raise InvalidInput(f"{visible(path, 200)} is over 16 MiB: too long for one job")
+    return data
+
+
+def unreadable(path: str, error: OSError | ValueError) -> InvalidInput:
+    """The error for a file that was named and cannot be read."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return InvalidInput(f"cannot read {visible(path, 200)}: {reason}")
+
+
+def _command(context: Context) -> str:
+    args = context.args
+    if context.words is not None:
+        if not context.words:
+            raise InvalidInput(
+                "no command follows --", hint="For example: queuectl enqueue -- python my_script.py"
+            )
+        from queuectl.jobs.quoting import join
+
+        return join(context.words)
+    if args.command_file is None:
+        return str(args.command)
+    from queuectl.jobs.spec import decode_text_file
+
+    source = "stdin" if args.command_file == "-" else args.command_file
+    text = decode_text_file(read_file(args.command_file), source)
+    if os.name == "posix":
+        text = text.replace("\r\n", "\n")  # The shell would take the \r for a part of a word.
+    if not text.strip():
+        raise InvalidInput(f"{visible(source, 200)} is empty: there is no command in it")
+    return text.rstrip("\r\n")
+
+
+def _variable(pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        # It is not repeated: what stands there may be a secret.
+        raise InvalidInput("--env needs KEY=VALUE", hint="For example: --env LEVEL=debug")
+    return name, value
+
+
+_FIELDS = (
+    ("id", values.text),
+    ("max_retries", values.whole_number),
+    ("delay", values.text),
+    ("run_at", values.text),
+    ("priority", values.whole_number),
+    ("timeout", values.text),
+    ("backoff_base", values.number),
+    ("cwd", values.text),
+    ("on_lost", values.text),
+    ("max_losses", values.whole_number),
+)

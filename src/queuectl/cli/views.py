@@ -1,0 +1,263 @@
+"""How jobs, attempts and workers look to people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from queuectl.cli.json_output import HIDDEN, worker_state
+from queuectl.cli.tables import Column, Row, Screen, Styled, write_table
+from queuectl.job_logs import LogNotFound
+from queuectl.jobs import duration
+from queuectl.jobs.lifecycle import WAITING, State
+from queuectl.jobs.quoting import join
+from queuectl.jobs.when import ago, iso
+
+if TYPE_CHECKING:
+    from queuectl.job_logs import JobLogs
+    from queuectl.job_queue import WorkerRecord
+    from queuectl.jobs.job_view import Attempt, Job
+
+_STATE_COLOURS = {
+    State.PROCESSING: "cyan",
+    State.COMPLETED: "green",
+    State.FAILED: "yellow",
+    State.DEAD: "red",
+    State.CANCELLED: "dim",
+}
+
+_JOB_COLUMNS = (
+    Column("ID", least=8, dots=False),
+    Column("STATE"),
+    Column("RUNS", right=True),
+    Column("PRIORITY", right=True),
+    Column("CREATED", right=True),
+    Column("DUE", right=True),
+    Column("COMMAND", least=12),
+)
+_DEAD_COLUMNS = (
+    Column("ID", least=8, dots=False),
+    Column("RUNS", right=True),
+    Column("DIED", right=True),
+    Column("ERROR", least=12),
+    Column("COMMAND", least=12),
+)
+_ATTEMPT_COLUMNS = (
+    Column("RUN", right=True),
+    Column("STARTED"),
+    Column("TOOK", right=True),
+    Column("OUTCOME"),
+    Column("WORKER", least=6),
+    Column("ERROR", least=12),
+)
+_WORKER_COLUMNS = (
+    Column("WORKER", least=6),
+    Column("STATE"),
+    Column("PID", right=True),
+    Column("HOST", least=6),
+    Column("MODE"),
+    Column("RUNNING", right=True),
+    Column("STARTED", right=True),
+    Column("HEARD OF", right=True),
+)
+_LAST_LINES = 10
+_LAST_BYTES = 8_192
+_LONGEST_COMMAND = 2_000
+
+
+def write_jobs(screen: Screen, jobs: Iterable[Job], now: int) -> None:
+    """Jobs, a line each."""
+    write_table(screen, _JOB_COLUMNS, (_job_row(job, now) for job in jobs))
+
+
+def write_dead_jobs(screen: Screen, jobs: Iterable[Job], now: int) -> None:
+    """Dead jobs, a line each, with what went wrong."""
+    rows = (
+        (job.id, _runs(job), _ago(job.finished_at, now), job.error or "-", job.command)
+        for job in jobs
+    )
+    write_table(screen, _DEAD_COLUMNS, rows)
+
+
+def write_workers(screen: Screen, workers: Iterable[tuple[WorkerRecord, bool]], now: int) -> None:
+    """Workers, each with whether it is alive, a line each."""
+    rows = (_worker_row(worker, alive, now) for worker, alive in workers)
+    write_table(screen, _WORKER_COLUMNS, rows)
+
+
+def write_job(
+    screen: Screen,
+    job: Job,
+    attempts: Sequence[Attempt],
+    logs: JobLogs,
+    *,
+    now: int,
+    show_env: bool,
+) -> None:
+    """One job: its fields, its attempts, the end of its output, and what can be done next."""
+    fields = [(label, value) for label, value in _fields(job, now, show_env=show_env) if value]
+    width = max(len(label) for label, _ in fields)
+    for label, value in fields:
+        colour = _STATE_COLOURS.get(job.state, "") if label == "State" else ""
+        screen.write(f"{label:<{width}}  {screen.paint(screen.shown(value), colour)}")
+    if attempts:
+        screen.write("")
+        write_table(screen, _ATTEMPT_COLUMNS, (_attempt_row(attempt, now) for attempt in attempts))
+    output = _last_lines(logs, job.id)
+    if output:
+        screen.write(f"\nThe last lines of {screen.shown(logs.path(job.id))}:")
+        for line in output:
+            screen.write(screen.cut(f"  {screen.shown(line)}"))
+    steps = list(_next_steps(job, has_log=bool(output)))
+    if steps:
+        screen.write("")
+        for what, words in steps:
+            screen.write(f"{what}: {screen.shown(join(words))}")
+
+
+def write_status(
+    screen: Screen,
+    counts: Mapping[State, int],
+    scheduled: int,
+    workers: Sequence[tuple[WorkerRecord, bool]],
+    database: str,
+) -> None:
+    """How many jobs are in which state, and who works on them."""
+    width = max(len(f"{count:,}") for count in counts.values())
+    for state, count in counts.items():
+        colour = _STATE_COLOURS.get(state, "") if count else "dim"
+        screen.write(f"{screen.paint(f'{state:<10}', colour)}  {count:>{width},}")
+    if scheduled:
+        screen.write(f"\n{scheduled:,} of these {'waits' if scheduled == 1 else 'wait'} for a later time")
+    screen.write("")
+    alive = [worker for worker, lives in workers if lives]
+    lost = len(workers) - len(alive)
+    slots, running = sum(w.slots for w in alive), sum(w.running for w in alive)
+    if alive:
+        screen.write(f"workers     {len(alive)} alive, running {running} of {slots} at a time")
+    else:
+        screen.write("workers     none; start one with: queuectl worker-start")
+    if lost:
+        screen.write(f"            {lost} lost; mend with: queuectl doctor --fix")
+    screen.write(f"database    {screen.shown(database)}")
+
+
+def _job_row(job: Job, now: int) -> Row:
+    return (
+        job.id,
+        Styled(job.state, _STATE_COLOURS.get(job.state, "")),
+        _runs(job),
+        str(job.priority),
+        ago(job.created_at, now),
+        _due(job, now),
+        job.command,
+    )
+
+
+def _attempt_row(attempt: Attempt, now: int) -> Row:
+    ended = attempt.finished_at
+    colour = {"succeeded": "green", "running": "cyan"}.get(attempt.outcome, "yellow")
+    return (
+        str(attempt.attempt),
+        _moment(attempt.started_at),
+        _took((now if ended is None else ended) - attempt.started_at),
+        Styled(attempt.outcome, colour),
+        attempt.worker or "-",
+        attempt.error or "-",
+    )
+
+
+def _worker_row(worker: WorkerRecord, alive: bool, now: int) -> Row:
+    state = worker_state(worker, alive=alive)
+    return (
+        worker.name,
+        Styled(state, {"alive": "green", "stopping": "yellow", "lost": "red"}[state]),
+        str(worker.pid),
+        worker.host,
+        worker.mode,
+        f"{worker.running}/{worker.slots}",
+        ago(worker.started_at, now),
+        ago(worker.heartbeat_at, now),
+    )
+
+
+def _fields(job: Job, now: int, *, show_env: bool) -> Iterator[tuple[str, str]]:
+    """The labels and values of a job; those without a value are empty."""
+    yield "Job", job.id
+    yield "Command", job.command[:_LONGEST_COMMAND] + "..." * (len(job.command) > _LONGEST_COMMAND)
+    yield "State", job.state + (", being cancelled" if job.cancel_requested_at is not None else "")
+    yield "Runs", f"{job.attempts} of {job.max_retries + 1}" + (
+        f", {job.losses} lost with their worker" if job.losses else ""
+    )
+    yield "Error", job.error or ""
+    yield "Exit code", "" if job.exit_code is None else str(job.exit_code)
+    yield "Signal", "" if job.signal is None else str(job.signal)
+    yield "Folder", job.cwd
+    env = (f"{name}={value if show_env else HIDDEN}" for name, value in sorted(job.env.items()))
+    yield "Environment", " ".join(env)
+    yield "Priority", str(job.priority)
+    if job.timeout is not None:
+        yield "Timeout", duration.show(job.timeout) if job.timeout else "none"
+    if job.backoff_base is not None:
+        yield "Backoff", f"{job.backoff_base:g} s to the power of the run's number"
+    yield "If lost", job.on_lost + (
+        "" if job.max_losses is None else f", up to {job.max_losses} times"
+    )
+    yield "Worker", job.worker or ""
+    yield "Created", _moment(job.created_at, now)
+    if job.state in WAITING:
+        yield "Due", _moment(job.next_run_at, now) or "now"
+    yield "Started", _moment(job.started_at, now)
+    yield "Ended", _moment(job.finished_at, now)
+
+
+def _next_steps(job: Job, *, has_log: bool) -> Iterator[tuple[str, list[str]]]:
+    if job.state not in (State.DEAD, State.FAILED):
+        return
+    if has_log:
+        yield "See all of its output", ["queuectl", "logs", job.id]
+    if job.state == State.DEAD:
+        yield "Run it again", ["queuectl", "retry", job.id]
+    else:
+        yield "Call it off", ["queuectl", "cancel", job.id]
+
+
+def _last_lines(logs: JobLogs, job_id: str) -> list[str]:
+    try:
+        size = os.path.getsize(logs.path(job_id))
+        # A line can be as long as the whole log.
+        start = max(logs.tail_start(job_id, _LAST_LINES), size - _LAST_BYTES)
+        with open(logs.path(job_id), "rb") as log:
+            log.seek(start)
+            data = log.read(_LAST_BYTES)
+    except (OSError, LogNotFound):
+        return []
+    return [line.rstrip("\r").expandtabs() for line in data.decode(errors="replace").split("\n") if line]
+
+
+def _runs(job: Job) -> str:
+    return f"{job.attempts}/{job.max_retries + 1}"
+
+
+def _due(job: Job, now: int) -> str:
+    if job.state not in WAITING:
+        return "-"
+    return "now" if job.next_run_at is None or job.next_run_at <= now else ago(job.next_run_at, now)
+
+
+def _ago(at: int | None, now: int) -> str:
+    return "-" if at is None else ago(at, now)
+
+
+def _moment(at: int | None, now: int | None = None) -> str:
+    """A time to the second, and how far it is from now."""
+    if at is None:
+        return ""
+    shown = iso(at // 1_000_000 * 1_000_000)
+    return shown if now is None else f"{shown} ({ago(at, now)})"
+
+
+def _took(microseconds: int) -> str:
+    seconds = microseconds / 1e6
+    return duration.show(seconds if seconds < 60 else round(seconds))

@@ -1,0 +1,1 @@
+"""Running jobs: claim, execute, settle; and taking back what a lost worker held."""

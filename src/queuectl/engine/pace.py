@@ -1,0 +1,36 @@
+"""How many jobs to claim ahead of the free slots. Pure.
+
+Claiming ahead hides the time that a commit takes, and is right only while jobs are short: a job
+that is held must not wait behind a long one while another worker idles.
+"""
+
+from __future__ import annotations
+
+HORIZON_SECONDS = 0.05
+"""Only what will start within this time is claimed ahead."""
+
+MOST_AHEAD = 256
+
+
+class Pace:
+    """Learns from the attempts that ended how long the next ones will take."""
+
+    __slots__ = ("_mean_seconds", "_slots")
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._mean_seconds = HORIZON_SECONDS * slots * 2
+
+    def ended(self, seconds: float) -> None:
+        """An attempt ended after `seconds`."""
+        self._mean_seconds += (seconds - self._mean_seconds) / 8
+
+    def slow(self) -> None:
+        """What was claimed ahead could not be started in time: begin to learn anew."""
+        self._mean_seconds = HORIZON_SECONDS * self._slots * 2
+
+    def ahead(self) -> int:
+        """How many jobs the slots will come to start within the horizon, from 0 to 256."""
+        if self._mean_seconds <= 0:
+            return MOST_AHEAD
+        return min(int(HORIZON_SECONDS * self._slots / self._mean_seconds), MOST_AHEAD)

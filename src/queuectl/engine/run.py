@@ -1,0 +1,161 @@
+"""Putting a worker together, and running it in this process."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl import processes
+from queuectl.clock import Clock
+from queuectl.config import Config
+from queuectl.engine import signals
+from queuectl.engine.launcher import Launcher
+from queuectl.engine.ledger import Ledger
+from queuectl.engine.maintenance import Maintenance, rescue_lost
+from queuectl.engine.worker import Worker, unusable_database
+from queuectl.errors import QueuectlError
+from queuectl.job_logs import JobLogs
+from queuectl.storage import open_worker_storage, watch_changes
+from queuectl.storage.job_storage import NewWorker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.jobs.claim import Claim
+    from queuectl.jobs.outcome import Outcome
+    from queuectl.storage.job_storage import WorkerStorage
+    from queuectl.workspace import Workspace
+
+
+class Orders:
+    """What a worker is told when it is started."""
+
+    __slots__ = ("drain", "environ", "mode", "poll_seconds", "slots")
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        drain: bool = False,
+        mode: str = "foreground",
+        poll_seconds: float | None = None,
+    ) -> None:
+        self.slots = slots
+        self.drain = drain
+        self.mode = mode
+        self.poll_seconds = poll_seconds
+        """How often to look for changes where the system does not report them; None: as configured."""
+
+
+class Tally:
+    """What a worker did in its life."""
+
+    __slots__ = ("completed", "failed")
+
+    def __init__(self, completed: int, failed: int) -> None:
+        self.completed = completed
+        self.failed = failed
+
+
+def run_worker(
+    workspace: Workspace,
+    orders: Orders,
+    *,
+    say: Callable[[str], None],
+    on_ready: Callable[[str], None] = lambda name: None,
+    on_ended: Callable[[Claim, Outcome, float], None] | None = None,
+) -> Tally:
+    """Runs a worker in this thread, which must be the main one, until it is told to stop or, as a
+    drain, until all is done.
+
+    `say` gets remarks for people, `on_ready` is called with the worker's name once it is
+    registered. Raises the QueuectlError that kept it from going on.
+    """
+    clock = Clock()
+    config = Config.load(workspace.config, os.environ)
+    logs = JobLogs(workspace.logs)
+    logs.ensure_folder()
+    me = processes.this_process()
+    name = f"{me.host}:{me.pid}"
+    storage = open_worker_storage(workspace.database, clock)
+    poll_seconds = config.poll_interval_seconds if orders.poll_seconds is None else orders.poll_seconds
+
+    def make_ledger(wake_worker: Callable[[], None]) -> Ledger:
+        record = NewWorker(
+            id=os.urandom(8).hex(),
+            name=name,
+            host=me.host,
+            boot_id=me.boot_id,
+            process_space=me.process_space,
+            pid=me.pid,
+            process_started=me.process_started,
+            slots=orders.slots,
+            mode=orders.mode,
+            lease_seconds=config.lease_seconds,
+        )
+        storage.register(record)
+        watch = watch_changes(storage, workspace.database, poll_seconds)
+        ledger = Ledger(storage, record, watch, clock, wake_worker=wake_worker, say=say)
+        ledger.start()
+        return ledger
+
+    worker = Worker(
+        slots=orders.slots,
+        drain=orders.drain,
+        database=workspace.database,
+        name=name,
+        config=config,
+        clock=clock,
+        logs=logs,
+        launcher=Launcher(workspace.database),
+        make_ledger=make_ledger,
+        say=say,
+        on_ended=on_ended,
+    )
+
+    def reload() -> None:
+        try:
+            worker.configure(Config.load(workspace.config, os.environ))
+            say("read the configuration again")
+        except QueuectlError as error:
+            say(f"kept the old configuration: {error.message}")
+
+    signals.install(worker, reload)
+    rescues = rescue_lost(
+        storage,
+        workspace.database,
+        policy=worker.policy,
+        clock=clock,
+        grace_seconds=worker.grace_seconds,
+        myself=me,
+    )
+    for rescue in rescues:
+        say(rescue.describe())
+    maintenance = Maintenance(
+        lambda: open_worker_storage(workspace.database, clock),
+        workspace.database,
+        clock,
+        worker_id=lambda: worker.worker_id,
+        policy=lambda: worker.policy,
+        grace_seconds=lambda: worker.grace_seconds,
+        say=say,
+        database_gone=lambda: worker.fail(unusable_database(workspace.database)),
+    )
+    maintenance.start()
+    try:
+        worker.run(on_ready=lambda: on_ready(name))
+    finally:
+        maintenance.close()
+        _leave(storage, worker)
+    return Tally(worker.completed, worker.failed)
+
+
+def _leave(storage: WorkerStorage, worker: Worker) -> None:
+    """Takes the worker off the register. What it still holds, if anything, is then rescued."""
+    try:
+        if worker.left_nothing_behind:
+            storage.unregister(worker.worker_id)
+    except QueuectlError:
+        pass  # The next worker sees that its process is gone.
+    finally:
+        storage.close()

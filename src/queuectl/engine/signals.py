@@ -1,0 +1,35 @@
+"""What the worker does when the operating system speaks to it."""
+
+from __future__ import annotations
+
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.engine.worker import Worker
+
+
+def install(worker: Worker, reload: Callable[[], None]) -> None:
+    """SIGTERM and SIGINT stop the worker, a second SIGINT at once; SIGHUP calls `reload`.
+
+    Must be called in the main thread. Signals also wake the worker's loop, SIGCHLD among them:
+    that is how it learns that a command has ended.
+    """
+    signal.set_wakeup_fd(worker.wake_descriptor, warn_on_full_buffer=False)
+    interrupts = 0
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:
+            worker.stop_now()
+        else:
+            worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    # A handler of Python's own: without one nothing is written to the wake-up descriptor.
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.signal(signal.SIGHUP, lambda number, frame: reload())

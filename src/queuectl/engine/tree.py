@@ -1,0 +1,90 @@
+"""Ending a command with everything it started: its process group, and what left the group.
+
+A process that moved to another group or session still carries the job's marks in its
+environment, and is found by them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from queuectl import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from queuectl.jobs.claim import Claim
+
+
+def send(pid: int, database: str, claim: Claim, number: int) -> None:
+    """Sends a signal to the whole tree of a running attempt whose first process is `pid`."""
+    _send_group(pid, number)
+    for straggler in processes.of_job(database, claim.id, claim.attempt):
+        _send_one(straggler, number)
+
+
+def is_gone(pid: int, database: str, claim: Claim) -> bool:
+    """Whether nothing of the attempt's tree runs any more."""
+    try:
+        os.killpg(pid, 0)
+        return False
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return False
+    return not processes.of_job(database, claim.id, claim.attempt)
+
+
+def end_orphans(database: str, claims: Iterable[Claim], grace_seconds: float) -> int:
+    """Ends what still runs of attempts whose worker is lost; returns how many processes there were.
+
+    SIGTERM first, SIGKILL after `grace_seconds`; returns when nothing is left.
+    """
+    attempts = {(claim.id, str(claim.attempt)) for claim in claims}
+    seen: set[int] = set()
+    deadline = time.monotonic() + grace_seconds
+    while left := _orphans(database, attempts):
+        late = time.monotonic() >= deadline
+        for pid in left:
+            # Those that appear after the first round are told once, too.
+            if late or pid not in seen:
+                _send_with_group(pid, signal.SIGKILL if late else signal.SIGTERM)
+        seen |= left
+        time.sleep(0.01)
+    return len(seen)
+
+
+def _orphans(database: str, attempts: set[tuple[str, str]]) -> set[int]:
+    if not attempts:
+        return set()
+    return {
+        pid for pid, marks in processes.marked_for(database).items() if marks in attempts
+    } - {os.getpid()}
+
+
+def _send_with_group(pid: int, number: int) -> None:
+    """To the process and to its group, whose other members may have lost their marks."""
+    try:
+        group = os.getpgid(pid)
+    except ProcessLookupError:
+        return
+    if group != os.getpgrp():
+        _send_group(group, number)
+    _send_one(pid, number)
+
+
+def _send_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _send_one(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass

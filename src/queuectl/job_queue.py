@@ -1,0 +1,325 @@
+"""`JobQueue`: the Python API, and the only way in for every screen."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.clock import Clock
+from queuectl.config import Config
+from queuectl.errors import CouldNotDo, InvalidInput, WaitTimedOut
+from queuectl.jobs.lifecycle import FINISHED, State, sources
+from queuectl.jobs.spec import Defaults, job_from_fields
+from queuectl.storage import open_job_storage
+from queuectl.workspace import Workspace, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from queuectl.dead_letter_queue import DeadLetterQueue
+    from queuectl.job_logs import JobLogs
+    from queuectl.jobs.job import NewJob
+    from queuectl.jobs.job_view import Attempt, Job
+    from queuectl.storage.job_storage import JobStorage
+    from queuectl.storage.job_storage import WorkerRecord as WorkerRecord
+
+_PRUNE_BATCH = 1_000
+
+
+class JobQueue:
+    """A queue of shell commands in one SQLite file.
+
+    Make one with `open`, and use it as a context manager or call `close`. One thread at a time
+    may use it; any number of processes may have the same queue open.
+
+    A job is named by its id, by a unique prefix of 4 or more characters of it, or by `@last`.
+    Every method raises a `queuectl.errors.DatabaseError` when the database fails it.
+    """
+
+    def __init__(self, workspace: Workspace, *, create: bool = False) -> None:
+        self.workspace = workspace
+        self._clock = Clock()
+        self._create = create
+        self._config: Config | None = None
+        self._opened: JobStorage | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | None = None, *, create: bool = True) -> JobQueue:
+        """The queue at `path`, else where QUEUECTL_DB_PATH says, else the nearest one from the
+        current folder upwards; made if there is none, unless `create` is false.
+
+        Raises QueueNotFound when there is none and `create` is false.
+        """
+        queue = cls(find(None if path is None else os.fspath(path)), create=create)
+        queue._storage  # noqa: B018 - opens it
+        return queue
+
+    def __enter__(self) -> JobQueue:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the database. The queue cannot be used afterwards."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def _storage(self) -> JobStorage:
+        """The database, opened when it is first needed: what is wrong with a new job is found
+        before a queue is made for it.
+        """
+        if self._opened is None:
+            workspace = self.workspace if self._create else self.workspace.require()
+            self._opened = open_job_storage(workspace.database, create=self._create)
+        return self._opened
+
+    @property
+    def config(self) -> Config:
+        """The settings in force. Raises InvalidInput when the configuration file is broken."""
+        if self._config is None:
+            self._config = Config.load(self.workspace.config, os.environ)
+        return self._config
+
+    def now(self) -> int:
+        """The wall clock: microseconds since the epoch, UTC."""
+        return self._clock.now()
+
+    @property
+    def dead_letters(self) -> DeadLetterQueue:
+        """The jobs that used up their attempts."""
+        from queuectl.dead_letter_queue import DeadLetterQueue
+
+        return DeadLetterQueue(self, self._storage)
+
+    @property
+    def logs(self) -> JobLogs:
+        """The output of the jobs."""
+        from queuectl.job_logs import JobLogs
+
+        return JobLogs(self.workspace.logs)
+
+    # ---- putting jobs in
+
+    def enqueue(self, command: str | Sequence[str], **options: object) -> str:
+        """Queues a command and returns the id of its job, which is on the disk by then.
+
+        `command` is a line for the shell, or a list of words that is quoted for it. Options:
+        `id`, `max_retries`, `priority` (higher first), `delay` (seconds or '5m'), `run_at` (ISO
+        8601 text), `timeout` and `backoff_base` (seconds), `cwd`, `env` (names to values),
+        `on_lost` ('retry', 'fail' or 'hold'), `max_losses`.
+
+        Raises InvalidInput for a value that cannot be accepted, DuplicateJobId for a taken id.
+        """
+        return self.enqueue_many([{"command": command, **options}])[0]
+
+    def enqueue_many(self, jobs: Iterable[str | Mapping[str, object]]) -> list[str]:
+        """Queues all of the jobs, or none, and returns their ids in the same order.
+
+        A job is a command, or a mapping with `command` and the options of `enqueue`.
+        """
+        defaults, now = self.defaults(), self._clock.now()
+        return self.submit(
+            [job_from_fields(_fields(job), defaults=defaults, now=now) for job in jobs]
+        )
+
+    def defaults(self) -> Defaults:
+        """What a new job takes where it says nothing: this folder, the configured retries."""
+        config = self.config
+        return Defaults(cwd=_current_folder(), max_retries=config.max_retries, on_lost=config.on_lost)
+
+    def submit(self, jobs: Sequence[NewJob]) -> list[str]:
+        """Stores checked jobs, all or none, and returns their ids."""
+        if jobs:
+            self._storage.enqueue(jobs, self._clock.now())
+        return [job.id for job in jobs]
+
+    # ---- looking
+
+    def get(self, reference: str) -> Job:
+        """The job. Raises JobNotFound."""
+        job = self._storage.get(self.resolve(reference))
+        if job is None:  # It was deleted in between.
+            return self.get(reference)
+        return job
+
+    def resolve(self, reference: str) -> str:
+        """The whole id of the job. Raises JobNotFound, InvalidInput when several match."""
+        return self._storage.resolve(reference)
+
+    def attempts(self, reference: str) -> list[Attempt]:
+        """The job's attempts, oldest first; the last is the one that is running, if any."""
+        return self._storage.attempts(self.resolve(reference))
+
+    def list(
+        self,
+        states: Sequence[str] = (),
+        *,
+        sort: str = "created",
+        descending: bool = True,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs in any of `states` (all if empty), newest first, read as they are asked for.
+
+        `sort`: created, updated, next_run, priority, attempts or id.
+        """
+        return self._storage.list_jobs(
+            [State(state) for state in states], sort=sort, descending=descending, limit=limit
+        )
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state; every state is there."""
+        found = self._storage.counts()
+        return {state: found.get(state, 0) for state in State}
+
+    def scheduled(self) -> int:
+        """How many waiting jobs have a time that is yet to come."""
+        return self._storage.scheduled(self._clock.now())
+
+    def wait(
+        self,
+        references: Sequence[str],
+        *,
+        timeout: float | None = None,
+        tick: Callable[[], None] | None = None,
+    ) -> list[Job]:
+        """Waits until the jobs have ended (completed, dead or cancelled) and returns them.
+
+        `timeout` is in seconds; `tick` is called several times a second while waiting. Raises
+        WaitTimedOut when they have not ended by then, JobNotFound when one does not exist, or
+        is deleted meanwhile.
+        """
+        import time
+
+        ids = [self.resolve(reference) for reference in references]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left, seen, pause = list(dict.fromkeys(ids)), -1, 0.005
+        while True:
+            if seen != (seen := self._storage.changes()):
+                left = self._storage.unfinished(left)
+                pause = 0.005
+            if not left:
+                return [self.get(job_id) for job_id in ids]
+            if deadline is not None and time.monotonic() >= deadline:
+                others = f" and {len(left) - 1} more" if len(left) > 1 else ""
+                raise WaitTimedOut(
+                    f"job {left[0]}{others} had not ended after {timeout:g} s",
+                    hint="It goes on by itself; wait again, or see it with: queuectl show " + left[0],
+                )
+            if tick is not None:
+                tick()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+
+    def workers(self) -> list[WorkerRecord]:
+        """The registered workers, oldest first, also those that died and were not cleared away."""
+        return self._storage.workers()
+
+    # ---- deciding by hand
+
+    def cancel(self, references: Sequence[str]) -> list[str]:
+        """Cancels jobs, all or none; returns the ids of those that were running, which a worker
+        now ends. Raises WrongState when one has ended already.
+        """
+        return self._storage.cancel(self._resolved(references), self._clock.now())
+
+    def retry(self, references: Sequence[str]) -> list[str]:
+        """Makes dead, cancelled or completed jobs pending again with all their attempts, all or
+        none; returns their ids. Raises WrongState for a job in another state.
+        """
+        ids = self._resolved(references)
+        self._storage.requeue(ids, self._clock.now(), sources("requeue"))
+        return ids
+
+    def delete(self, references: Sequence[str]) -> list[str]:
+        """Removes jobs that are not running, all or none, with their output; returns their ids."""
+        ids = self._resolved(references)
+        self._storage.delete(ids, [state for state in State if state != State.PROCESSING])
+        self.logs.remove(ids)
+        return ids
+
+    def prune(self, *, states: Sequence[str], older_than: float | None) -> int:
+        """Removes jobs in finished `states` that ended over `older_than` seconds ago (None: all of
+        them), with their output; returns how many. Works in batches: workers go on meanwhile.
+        """
+        chosen, before = self._prunable(states, older_than)
+        removed = 0
+        while batch := self._storage.prune(chosen, before, _PRUNE_BATCH):
+            self.logs.remove(batch)
+            removed += len(batch)
+        return removed
+
+    def count_prunable(self, *, states: Sequence[str], older_than: float | None) -> int:
+        """How many jobs `prune` would remove."""
+        return self._storage.count_prunable(*self._prunable(states, older_than))
+
+    def stop_workers(self, worker_ids: Sequence[str], *, timeout: float | None = None) -> None:
+        """Asks workers to stop; their commands may run for `timeout` more seconds (None: as
+        configured), then they are ended and given back.
+        """
+        self._storage.request_stop(worker_ids, timeout, self._clock.now())
+
+    # ---- the database as a whole
+
+    def check(self) -> list[str]:
+        """What an integrity check of the database finds wrong, a line each; reads all of it."""
+        return self._storage.check()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Writes a consistent copy of the database to a new file while the queue goes on.
+
+        Raises CouldNotDo when the file exists.
+        """
+        target = os.path.abspath(os.fspath(path))
+        if os.path.lexists(target):
+            raise CouldNotDo(f"{target} exists already", hint="Name a file that does not exist yet.")
+        # Made first, so that the copy is as private as the original.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._storage.backup(target)
+
+    def existing(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that belong to a job."""
+        return self._storage.existing(job_ids)
+
+    def _resolved(self, references: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(self.resolve(reference) for reference in references))
+
+    def _prunable(
+        self, states: Sequence[str], older_than: float | None
+    ) -> tuple[list[State], int | None]:
+        chosen = [State(state) for state in states]
+        if not chosen or any(state not in FINISHED for state in chosen):
+            raise InvalidInput("only jobs that have ended can be pruned: " + ", ".join(FINISHED))
+        if older_than is None:
+            return chosen, None
+        return chosen, self._clock.now() - int(older_than * 1e6)
+
+
+def _fields(job: str | Mapping[str, object]) -> Mapping[str, object]:
+    if isinstance(job, str):
+        return {"command": job}
+    command = job.get("command")
+    if command is None or isinstance(command, str):
+        return job
+    if not isinstance(command, (list, tuple)) or not all(isinstance(w, str) for w in command):
+        raise InvalidInput("command must be text, or a list of words")
+    from queuectl.jobs.quoting import join
+
+    return {**job, "command": join(command)}
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        raise InvalidInput(
+            "the current folder no longer exists", hint="Change to another folder, or give --cwd."
+        ) from None

@@ -1,0 +1,1 @@
+"""What a job is and how it lives: pure decisions, no input or output, `now` passed in."""

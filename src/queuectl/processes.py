@@ -1,0 +1,181 @@
+"""Facts about processes: who this one is, whether another still lives, which belong to a job."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.storage.job_storage import WorkerRecord
+
+_PROC = os.path.exists("/proc/self/stat")
+
+
+class Identity:
+    """Names one process so that no other, before or after, can be taken for it."""
+
+    __slots__ = ("boot_id", "host", "pid", "process_space", "process_started")
+
+    def __init__(
+        self, host: str, boot_id: str, process_space: str, pid: int, process_started: str
+    ) -> None:
+        self.host = host
+        self.boot_id = boot_id
+        self.process_space = process_space
+        self.pid = pid
+        self.process_started = process_started
+
+
+def this_process() -> Identity:
+    """The identity of this process."""
+    pid = os.getpid()
+    return Identity(host_name(), boot_id(), process_space(), pid, started(pid) or "")
+
+
+def host_name() -> str:
+    """The name of this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import platform
+
+    return platform.node()
+
+
+def boot_id() -> str:
+    """Names this run of this machine: after a reboot it is another."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        import psutil
+
+        return f"{host_name()}@{psutil.boot_time():.0f}"
+
+
+def process_space() -> str:
+    """Where a process id means something: containers on one machine number theirs apart."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "machine"
+
+
+def started(pid: int) -> str | None:
+    """When the process began, as text to compare; None when it is gone.
+
+    A zombie is gone: nothing of it will run any more, whether or not its parent reaps it.
+    """
+    if not _PROC:
+        return _started_elsewhere(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name in parentheses may hold anything, also spaces and parentheses.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
+
+
+def _started_elsewhere(pid: int) -> str | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return f"{process.create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+class Judgement:
+    """What can be said of a worker: it lives, it is gone, or it does not answer."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    SILENT = "silent"
+    """It may still exist, but its lease has run out."""
+
+
+def judge_worker(worker: WorkerRecord, me: Identity, now: int) -> str:
+    """Whether a registered worker lives: by its process where that can be seen, else by its lease."""
+    if worker.boot_id == me.boot_id:
+        if worker.process_space == me.process_space:
+            if started(worker.pid) != worker.process_started:
+                return Judgement.GONE
+        return Judgement.ALIVE if worker.lease_left_seconds > 0 else Judgement.SILENT
+    if worker.host == me.host:
+        return Judgement.GONE  # The machine was started anew since.
+    # Another machine, whose clock is not ours: only the wall clock of its heartbeat is left.
+    silent_seconds = (now - worker.heartbeat_at) / 1e6
+    return Judgement.ALIVE if silent_seconds < 2 * worker.lease_seconds else Judgement.SILENT
+
+
+def is_alive(worker: WorkerRecord) -> bool:
+    """Whether a registered worker lives, for those who only want to show it."""
+    from queuectl.clock import Clock
+
+    return judge_worker(worker, this_process(), Clock().now()) == Judgement.ALIVE
+
+
+def of_job(database: str, job_id: str, attempt: int | None = None) -> list[int]:
+    """The processes that carry this job's marks in their environment, wherever they moved.
+
+    With `attempt`, only those of that attempt. Processes of other users cannot be seen.
+    """
+    wanted = {
+        b"QUEUECTL_DB_PATH=" + os.fsencode(database),
+        b"QUEUECTL_JOB_ID=" + os.fsencode(job_id),
+    }
+    if attempt is not None:
+        wanted.add(b"QUEUECTL_ATTEMPT=%d" % attempt)
+    me = os.getpid()
+    return [pid for pid, marks in _marked() if pid != me and wanted <= marks]
+
+
+def marked_for(database: str) -> dict[int, tuple[str, str]]:
+    """Every process that carries the marks of a job of this database: pid to (job id, attempt)."""
+    wanted = b"QUEUECTL_DB_PATH=" + os.fsencode(database)
+    found = {}
+    for pid, marks in _marked():
+        if wanted in marks:
+            values = dict(mark.split(b"=", 1) for mark in marks)
+            job_id = os.fsdecode(values.get(b"QUEUECTL_JOB_ID", b""))
+            found[pid] = (job_id, os.fsdecode(values.get(b"QUEUECTL_ATTEMPT", b"")))
+    return found
+
+
+def _marked() -> Iterator[tuple[int, set[bytes]]]:
+    """The processes that have QUEUECTL_JOB_ID in their environment, with their QUEUECTL_ marks."""
+    for pid, environment in _environments():
+        if b"QUEUECTL_JOB_ID=" in environment:
+            yield (
+                pid,
+                {mark for mark in environment.split(b"\0") if mark.startswith(b"QUEUECTL_")},
+            )
+
+
+def _environments() -> Iterator[tuple[int, bytes]]:
+    if not _PROC:
+        yield from _environments_elsewhere()
+        return
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    yield int(name), file.read()
+            except OSError:
+                continue
+
+
+def _environments_elsewhere() -> Iterator[tuple[int, bytes]]:
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            pairs = process.environ().items()
+        except (psutil.Error, OSError):
+            continue
+        yield process.pid, b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs)

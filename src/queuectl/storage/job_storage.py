@@ -1,0 +1,226 @@
+"""What a database must do for queuectl: the verbs, and what each guarantees.
+
+Two protocols, for two kinds of caller. `JobStorage` is for whoever puts jobs in and looks at
+them; `WorkerStorage` is for the processes that run them. Every verb is one transaction unless
+it says otherwise, and raises a `queuectl.errors.DatabaseError` when the database fails it.
+`now` is in microseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from queuectl.jobs.claim import Claim
+from queuectl.jobs.job import NewJob
+from queuectl.jobs.job_view import Attempt, Job
+from queuectl.jobs.lifecycle import State
+from queuectl.jobs.outcome import Outcome, Verdict
+
+
+class JobStorage(Protocol):
+    """Putting jobs in, looking at them, and deciding about them by hand."""
+
+    def enqueue(self, jobs: Sequence[NewJob], now: int) -> None:
+        """Stores all of the jobs, or none. They are on the disk when this returns.
+
+        Raises DuplicateJobId when an id is taken.
+        """
+
+    def resolve(self, reference: str) -> str:
+        """The id that `reference` stands for: a whole id, a unique prefix of 4 or more
+        characters, or `@last`. Raises JobNotFound, or InvalidInput for an ambiguous prefix.
+        """
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with exactly this id."""
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """The job's attempts, oldest first, with the one that is running, if any, last."""
+
+    def list_jobs(
+        self, states: Sequence[State], *, sort: str, descending: bool, limit: int | None
+    ) -> Iterator[Job]:
+        """Jobs in any of `states` (all states if empty), read as they are asked for.
+
+        `sort` is one of `SORT_KEYS`. Sorting by anything but `created` reads every match first.
+        """
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state, those with none left out."""
+
+    def scheduled(self, now: int) -> int:
+        """How many waiting jobs have a time that is yet to come."""
+
+    def unfinished(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of the jobs that have not ended yet. One that is gone counts as ended."""
+
+    def cancel(self, job_ids: Sequence[str], now: int) -> list[str]:
+        """Cancels waiting jobs and asks for the running ones to be stopped; returns the ids of
+        the latter. All or none: raises WrongState when one has ended already.
+        """
+
+    def requeue(self, job_ids: Sequence[str], now: int, states: Sequence[State]) -> None:
+        """Gives jobs in one of `states` all their attempts back and makes them pending. All or
+        none: raises WrongState when one is in another state.
+        """
+
+    def requeue_dead(self, now: int) -> int:
+        """Requeues everything that is dead, in several transactions; returns how many."""
+
+    def delete(self, job_ids: Sequence[str], states: Sequence[State]) -> None:
+        """Removes jobs in one of `states` with their attempts. All or none: raises WrongState."""
+
+    def prune(
+        self, states: Sequence[State], before: int | None, batch: int
+    ) -> list[str]:
+        """Removes up to `batch` jobs in `states` that ended before `before` (None: whenever),
+        with their attempts; returns their ids.
+        """
+
+    def count_prunable(self, states: Sequence[State], before: int | None) -> int:
+        """How many jobs `prune` would remove in all."""
+
+    def existing(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that belong to a job."""
+
+    def workers(self) -> list[WorkerRecord]:
+        """The registered workers, oldest first."""
+
+    def request_stop(self, worker_ids: Sequence[str], timeout: float | None, now: int) -> None:
+        """Asks workers to stop; running commands get `timeout` seconds (None: their own)."""
+
+    def changes(self) -> int:
+        """A number that is another one whenever somebody else changed the database. Cheap."""
+
+    def check(self) -> list[str]:
+        """What an integrity check of the whole database finds wrong, a line each. Slow."""
+
+    def backup(self, path: str) -> None:
+        """Writes a consistent copy to a new file, while the queue goes on."""
+
+    def close(self) -> None: ...
+
+
+class WorkerStorage(Protocol):
+    """Running jobs: every write is fenced, so that one from a worker given up for lost does nothing."""
+
+    def register(self, worker: NewWorker) -> None:
+        """Makes the worker known, with its first lease."""
+
+    def unregister(self, worker_id: str) -> None:
+        """Forgets a worker that has settled or given back all its jobs."""
+
+    def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
+        """Renews the lease on all the worker's jobs. Raises WorkerFenced when it was given up."""
+
+    def exchange(
+        self, worker_id: str, settlements: Sequence[Settlement], wanted: int
+    ) -> Exchange:
+        """Settles attempts that ended and claims up to `wanted` jobs, in one transaction.
+
+        A settlement whose claim is no longer the job's changes nothing and is reported in
+        `refused`. Raises WorkerFenced, with nothing changed, when the worker was given up.
+        """
+
+    def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
+        """Returns jobs that were claimed but not started; they lose no attempt."""
+
+    def outlook(self, worker_id: str) -> Outlook:
+        """What there is to do, read without a write lock."""
+
+    def workers(self) -> list[WorkerRecord]:
+        """The registered workers, oldest first."""
+
+    def fence(self, worker_id: str) -> list[Claim]:
+        """Gives a worker up for lost: from now on it can write nothing. Returns what it held."""
+
+    def rescue(
+        self, worker_id: str, decide: Callable[[Claim], Verdict], outcome: Outcome
+    ) -> list[tuple[Claim, Verdict]]:
+        """Takes every job from a fenced worker, as `decide` says, and forgets the worker."""
+
+    def changes(self) -> int:
+        """A number that is another one whenever somebody else changed the database. Cheap."""
+
+    def close(self) -> None: ...
+
+
+class Settlement(NamedTuple):
+    """How one claimed attempt ended, and what becomes of its job."""
+
+    claim: Claim
+    outcome: Outcome
+    verdict: Verdict
+    worker: str
+    """The name of the worker that ran it."""
+    started_at: int
+    finished_at: int
+    log_start: int | None
+    log_end: int | None
+
+
+class Exchange(NamedTuple):
+    claims: list[Claim]
+    refused: list[Claim]
+    """Settlements that came too late: their jobs were taken away."""
+
+
+class Outlook(NamedTuple):
+    ready: bool
+    """A job can be claimed now."""
+    next_due_at: int | None
+    """When the first of the waiting jobs has its time."""
+    unfinished: bool
+    """A job is ready, running (in any worker) or waiting for its retry: a drain is not over."""
+    cancelling: list[tuple[int, int]]
+    """(token, seq) of this worker's claims that somebody wants cancelled."""
+    stop_requested: bool
+    stop_timeout: float | None
+    fenced: bool
+    """This worker was given up for lost."""
+
+
+class NewWorker(NamedTuple):
+    """A worker as it registers. Fields as in `WorkerRecord`."""
+
+    id: str
+    name: str
+    host: str
+    boot_id: str
+    process_space: str
+    pid: int
+    process_started: str
+    slots: int
+    mode: str
+    lease_seconds: float
+
+
+class WorkerRecord(NamedTuple):
+    """A registered worker. Times are microseconds since the epoch."""
+
+    id: str
+    name: str
+    host: str
+    boot_id: str
+    """Names one run of one machine: another value on the same host means that it rebooted."""
+    process_space: str
+    """Where `pid` means something: the machine, or one container on it."""
+    pid: int
+    process_started: str
+    """With `pid`, tells the worker from a later process that was given the same number."""
+    slots: int
+    mode: str
+    """foreground or background."""
+    started_at: int
+    heartbeat_at: int
+    lease_seconds: float
+    lease_left_seconds: float
+    """Until it may be given up; negative when that time has come. Not counted by the wall clock."""
+    stop_requested_at: int | None
+    fenced_at: int | None
+    running: int
+    """How many jobs it holds."""
+
+
+SORT_KEYS = ("created", "updated", "next_run", "priority", "attempts", "id")

@@ -1,0 +1,346 @@
+"""`JobStorage` on SQLite: putting jobs in, looking at them, deciding about them by hand."""
+
+from __future__ import annotations
+
+import apsw
+
+from queuectl.errors import DuplicateJobId, InvalidInput, JobNotFound, WrongState
+from queuectl.jobs.lifecycle import FINISHED, WAITING, State, may, sources
+from queuectl.storage.sqlite import sql
+from queuectl.storage.sqlite.connection import connect, transaction, translated
+from queuectl.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from queuectl.jobs.job import NewJob
+    from queuectl.jobs.job_view import Attempt, Job
+    from queuectl.storage.job_storage import WorkerRecord
+
+SHORTEST_PREFIX = 4
+_BATCH = 2_000
+"""Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
+
+_ORDER = {
+    "created": "seq",
+    "updated": "updated_at",
+    "next_run": "next_run_at",
+    "priority": "priority",
+    "attempts": "attempts",
+    "id": "id",
+}
+
+
+class SqliteJobStorage:
+    """The queue's file, open for one process's requests. Not for use by two threads at once."""
+
+    def __init__(self, path: str, *, create: bool) -> None:
+        self.path = path
+        self._db = connect(path, create=create)
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ---- putting jobs in
+
+    def enqueue(self, jobs: Sequence[NewJob], now: int) -> None:
+        with translated(self.path):
+            if len(jobs) == 1:
+                self._insert(jobs, now)
+                return
+            # The index of ids is as large as the queue; a few MiB of it must not be read again
+            # for each job.
+            self._db.execute("PRAGMA cache_size = -65536")
+            with transaction(self._db):
+                self._insert(jobs, now)
+
+    def _insert(self, jobs: Sequence[NewJob], now: int) -> None:
+        current = ""
+
+        def rows() -> Iterator[tuple[object, ...]]:
+            nonlocal current
+            for job in jobs:
+                current = job.id
+                yield (
+                    job.id,
+                    job.command,
+                    job.cwd,
+                    _as_json(job.env),
+                    job.priority,
+                    job.max_retries,
+                    job.backoff_base,
+                    job.timeout,
+                    job.on_lost,
+                    job.max_losses,
+                    now,
+                    now,
+                    job.run_at,
+                )
+
+        try:
+            self._db.executemany(sql.INSERT_JOB, rows())
+        except apsw.ConstraintError:
+            raise DuplicateJobId(
+                f"a job with the id {visible(current)!r} is already in the queue",
+                hint=f"Look at it with: queuectl show {visible(current)}",
+            ) from None
+
+    # ---- looking
+
+    def resolve(self, reference: str) -> str:
+        with translated(self.path):
+            if reference == "@last":
+                row = self._db.execute("SELECT id FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
+                if row is None:
+                    raise JobNotFound("the queue is empty: there is no last job")
+                return str(row[0])
+            if self._db.execute("SELECT 1 FROM jobs WHERE id = ?", (reference,)).fetchone():
+                return reference
+            if len(reference) < SHORTEST_PREFIX:
+                raise _not_found(reference)
+            matches = self._db.execute(
+                "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 2",
+                (reference, reference + "\U0010ffff"),
+            ).fetchall()
+            if not matches:
+                raise _not_found(reference)
+            if len(matches) > 1:
+                raise InvalidInput(
+                    f"{visible(reference)!r} is the beginning of several job ids",
+                    hint="Give more of the id.",
+                )
+            return str(matches[0][0])
+
+    def get(self, job_id: str) -> Job | None:
+        with translated(self.path):
+            row = self._db.execute(
+                f"SELECT {sql.JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)
+            ).fetchone()
+        return None if row is None else _job(row)
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        from queuectl.jobs.job_view import Attempt
+
+        with translated(self.path):
+            ended = self._db.execute(
+                """SELECT attempt, started_at, finished_at, outcome, exit_code, signal, error, worker,
+                          log_start, log_end
+                   FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)
+                   ORDER BY started_at, finished_at""",
+                (job_id,),
+            ).fetchall()
+            running = self._db.execute(
+                f"""SELECT attempts, started_at, NULL, 'running', NULL, NULL, NULL, worker, NULL, NULL
+                    FROM jobs WHERE id = ? AND state = '{State.PROCESSING}'""",
+                (job_id,),
+            ).fetchall()
+        return [Attempt._make(row) for row in ended + running]
+
+    def list_jobs(
+        self, states: Sequence[State], *, sort: str, descending: bool, limit: int | None
+    ) -> Iterator[Job]:
+        direction = "DESC" if descending else "ASC"
+        order = f"{_ORDER[sort]} {direction}" + ("" if sort == "created" else f", seq {direction}")
+        count = -1 if limit is None else limit
+        if len(states) <= 1:
+            where = "WHERE state = ?" if states else ""
+            query = f"SELECT {sql.JOB_COLUMNS} FROM jobs {where} ORDER BY {order} LIMIT ?"
+            arguments: list[object] = [*states, count]
+        else:
+            # Each state is read along the index and cut before they are merged.
+            one = f"SELECT * FROM (SELECT {sql.JOB_COLUMNS}, seq FROM jobs WHERE state = ? ORDER BY {order} LIMIT ?)"
+            union = " UNION ALL ".join([one] * len(states))
+            query = f"SELECT {sql.JOB_COLUMNS} FROM ({union}) ORDER BY {order} LIMIT ?"
+            arguments = [value for state in states for value in (state, count)] + [count]
+        with translated(self.path):
+            for row in self._db.execute(query, arguments):
+                yield _job(row)
+
+    def counts(self) -> dict[State, int]:
+        with translated(self.path):
+            rows = self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
+        return {State(state): count for state, count in rows}
+
+    def scheduled(self, now: int) -> int:
+        with translated(self.path):
+            query = "SELECT count(*) FROM jobs WHERE next_run_at > ?"
+            return int(self._one(query, (now,)))
+
+    def unfinished(self, job_ids: Sequence[str]) -> list[str]:
+        with translated(self.path):
+            return [job_id for job_id in job_ids if self._state(job_id) not in (None, *FINISHED)]
+
+    def existing(self, job_ids: Sequence[str]) -> set[str]:
+        with translated(self.path):
+            return {job_id for job_id in job_ids if self._state(job_id) is not None}
+
+    # ---- deciding by hand
+
+    def cancel(self, job_ids: Sequence[str], now: int) -> list[str]:
+        running = []
+        with translated(self.path), transaction(self._db):
+            for job_id in job_ids:
+                state = self._state_of(job_id)
+                if state == State.PROCESSING:
+                    self._db.execute(
+                        """UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?1),
+                                  updated_at = ?1 WHERE id = ?2""",
+                        (now, job_id),
+                    )
+                    running.append(job_id)
+                elif may("cancel", state):
+                    self._db.execute(
+                        f"""UPDATE jobs SET state = '{State.CANCELLED}', next_run_at = NULL,
+                                   finished_at = ?1, updated_at = ?1 WHERE id = ?2""",
+                        (now, job_id),
+                    )
+                else:
+                    raise _wrong_state(job_id, state, "cancelled", (*sources("cancel"), State.PROCESSING))
+        return running
+
+    def requeue(self, job_ids: Sequence[str], now: int, states: Sequence[State]) -> None:
+        with translated(self.path), transaction(self._db):
+            for job_id in job_ids:
+                state = self._state_of(job_id)
+                if state not in states:
+                    raise _wrong_state(job_id, state, "requeued", states)
+                self._db.execute(_REQUEUE + " WHERE id = ?2", (now, job_id))
+
+    def requeue_dead(self, now: int) -> int:
+        requeued = 0
+        with translated(self.path):
+            while True:
+                self._db.execute(
+                    f"""{_REQUEUE} WHERE seq IN
+                        (SELECT seq FROM jobs WHERE state = '{State.DEAD}' ORDER BY seq LIMIT ?2)""",
+                    (now, _BATCH),
+                )
+                changed = self._db.changes()
+                requeued += changed
+                if changed < _BATCH:
+                    return requeued
+
+    def delete(self, job_ids: Sequence[str], states: Sequence[State]) -> None:
+        with translated(self.path), transaction(self._db):
+            for job_id in job_ids:
+                state = self._state_of(job_id)
+                if state not in states:
+                    raise _wrong_state(job_id, state, "deleted", states)
+                self._db.execute(
+                    "DELETE FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)", (job_id,)
+                )
+                self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
+        condition, arguments = _prunable(states, before)
+        with translated(self.path), transaction(self._db):
+            doomed = self._db.execute(
+                f"SELECT seq, id FROM jobs WHERE {condition} LIMIT ?", [*arguments, batch]
+            ).fetchall()
+            numbers = [(seq,) for seq, _ in doomed]
+            self._db.executemany("DELETE FROM attempts WHERE seq = ?", numbers)
+            self._db.executemany("DELETE FROM jobs WHERE seq = ?", numbers)
+        return [job_id for _, job_id in doomed]
+
+    def count_prunable(self, states: Sequence[State], before: int | None) -> int:
+        condition, arguments = _prunable(states, before)
+        with translated(self.path):
+            return int(self._one(f"SELECT count(*) FROM jobs WHERE {condition}", arguments))
+
+    # ---- workers, and the file as a whole
+
+    def workers(self) -> list[WorkerRecord]:
+        from queuectl.clock import Clock
+        from queuectl.storage.sqlite.rows import worker_record
+
+        with translated(self.path):
+            rows = self._db.execute(sql.LIST_WORKERS).fetchall()
+        ticks = Clock().ticks()
+        return [worker_record(row, ticks) for row in rows]
+
+    def request_stop(self, worker_ids: Sequence[str], timeout: float | None, now: int) -> None:
+        with translated(self.path), transaction(self._db):
+            self._db.executemany(
+                "UPDATE workers SET stop_requested_at = ?, stop_timeout = ? WHERE id = ?",
+                [(now, timeout, worker_id) for worker_id in worker_ids],
+            )
+
+    def changes(self) -> int:
+        with translated(self.path):
+            return int(self._one("PRAGMA data_version"))
+
+    def check(self) -> list[str]:
+        with translated(self.path):
+            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
+    def backup(self, path: str) -> None:
+        with translated(path):
+            # One read transaction over the whole file: what is copied is one moment of the queue.
+            self._db.execute("VACUUM INTO ?", (path,))
+
+    # ---- within a transaction
+
+    def _one(self, query: str, arguments: Sequence[object] = ()) -> int:
+        row = self._db.execute(query, arguments).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _state(self, job_id: str) -> State | None:
+        row = self._db.execute("SELECT state FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else State(row[0])
+
+    def _state_of(self, job_id: str) -> State:
+        state = self._state(job_id)
+        if state is None:
+            raise _not_found(job_id)
+        return state
+
+
+_REQUEUE = f"""
+UPDATE jobs SET state = '{State.PENDING}', attempts = 0, losses = 0, next_run_at = NULL,
+       started_at = NULL, finished_at = NULL, exit_code = NULL, signal = NULL, error = NULL,
+       worker = NULL, updated_at = ?1
+"""
+
+
+def _prunable(states: Sequence[State], before: int | None) -> tuple[str, list[object]]:
+    condition = f"state IN ({', '.join('?' * len(states))})"
+    arguments: list[object] = list(states)
+    if before is not None:
+        condition += " AND finished_at < ?"
+        arguments.append(before)
+    return condition, arguments
+
+
+def _as_json(env: dict[str, str] | None) -> str | None:
+    if not env:
+        return None
+    import json
+
+    return json.dumps(env)
+
+
+def _job(row: Sequence[object]) -> Job:
+    from queuectl.storage.sqlite.rows import job
+
+    return job(row)
+
+
+def _not_found(reference: str) -> JobNotFound:
+    return JobNotFound(
+        f"there is no job {visible(reference, 200)!r}", hint="See which there are with: queuectl list"
+    )
+
+
+def _wrong_state(job_id: str, state: State, done: str, allowed: Sequence[State]) -> WrongState:
+    if state == State.PROCESSING:
+        hint = f"Stop it first: queuectl cancel {visible(job_id)}"
+    elif state in WAITING and State.DEAD in allowed:
+        hint = "A worker will run it when its time comes; there is nothing to do."
+    else:
+        hint = ""
+    names = ", ".join(allowed[:-1]) + " or " + allowed[-1] if len(allowed) > 1 else allowed[0]
+    return WrongState(
+        f"job {visible(job_id)} is {state} and cannot be {done}; only a job that is {names} can", hint
+    )

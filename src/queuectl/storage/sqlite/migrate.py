@@ -1,0 +1,77 @@
+"""Bringing a database to the schema this program was written for; refusing one from a later program."""
+
+from __future__ import annotations
+
+import os
+
+import apsw
+
+from queuectl.errors import DatabaseForeign, DatabaseTooNew
+from queuectl.text import visible
+
+APPLICATION_ID = 0x51435431
+"""Marks the file as queuectl's own ("QCT1" in its header)."""
+
+SCHEMA_VERSION = 1
+"""The number of the last file in schema/."""
+
+
+def bring_up_to_date(db: apsw.Connection, path: str) -> None:
+    """Applies the migrations that the database lacks, all in one transaction.
+
+    Raises DatabaseTooNew for a schema of a later version, DatabaseForeign for a database that
+    holds something else.
+    """
+    if _version(db, path) == SCHEMA_VERSION:
+        return
+    # WAL: readers and the writer do not wait for each other. It is kept in the file.
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while we waited for the lock.
+        for number in range(_version(db, path) + 1, SCHEMA_VERSION + 1):
+            db.execute(_migration(number))
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    _sync_folder(path)
+
+
+def _version(db: apsw.Connection, path: str) -> int:
+    version = int(db.pragma("user_version"))
+    if version == SCHEMA_VERSION and db.pragma("application_id") == APPLICATION_ID:
+        return version
+    if db.pragma("application_id") != APPLICATION_ID:
+        if version or db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+            raise DatabaseForeign(
+                f"{visible(path)} is a database of another program",
+                hint="Name another file with --db or QUEUECTL_DB_PATH.",
+            )
+        return 0
+    if version > SCHEMA_VERSION:
+        raise DatabaseTooNew(
+            f"{visible(path)} has schema {version}; this queuectl knows up to {SCHEMA_VERSION}",
+            hint="Upgrade queuectl, or name another database.",
+        )
+    return version
+
+
+def _migration(number: int) -> str:
+    folder = os.path.join(os.path.dirname(__file__), "schema")
+    name = next(n for n in sorted(os.listdir(folder)) if n.startswith(f"{number:04d}_"))
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def _sync_folder(path: str) -> None:
+    """Puts the new file's name on the disk too: SQLite syncs only what is in the file."""
+    if os.name != "posix":
+        return
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,118 @@
+"""The named statements, so that each is read beside the others and beside the schema."""
+
+from __future__ import annotations
+
+from queuectl.jobs.lifecycle import State, sources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def _states(states: Iterable[State]) -> str:
+    return ", ".join(f"'{state.value}'" for state in states)
+
+
+QUEUE = "default"
+"""The one queue there is so far."""
+
+INSERT_JOB = f"""
+INSERT INTO jobs (id, queue, command, cwd, env, state, priority, attempts, max_retries, backoff_base,
+                  timeout, on_lost, max_losses, losses, created_at, updated_at, next_run_at)
+VALUES (?, '{QUEUE}', ?, ?, ?, '{State.PENDING}', ?, 0, ?, ?, ?, ?, ?, 0, ?, ?, ?)
+"""
+
+JOB_COLUMNS = (
+    "id, command, state, attempts, max_retries, created_at, updated_at, next_run_at, priority, queue,"
+    " cwd, env, timeout, backoff_base, on_lost, max_losses, losses, exit_code, signal, error,"
+    " started_at, finished_at, worker, cancel_requested_at"
+)
+
+# ---- running jobs -------------------------------------------------------------------------
+
+# The WHERE of the index jobs_ready, in the very words of the schema: SQLite compares them.
+_READY = f"queue = '{QUEUE}' AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
+
+PROMOTE_DUE = """
+UPDATE jobs SET next_run_at = NULL
+WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= ? ORDER BY next_run_at LIMIT ?)
+"""
+
+CLAIM = f"""
+UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = :token,
+       worker_id = :worker_id, worker = :worker, started_at = :now, finished_at = NULL,
+       exit_code = NULL, signal = NULL, error = NULL, updated_at = :now
+WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE {_READY}
+              ORDER BY priority DESC, seq LIMIT :wanted)
+RETURNING seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
+          max_losses, losses, claim_token, priority
+"""
+
+ANY_READY = f"SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE {_READY} LIMIT 1"
+
+NEXT_DUE = "SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL"
+
+ANY_UNFINISHED = f"""
+SELECT EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}')
+    OR EXISTS (SELECT 1 FROM jobs WHERE state = '{State.FAILED}')
+"""
+
+CANCELLING = """
+SELECT claim_token, seq FROM jobs WHERE worker_id = ? AND cancel_requested_at IS NOT NULL
+"""
+
+# SETTLE and GIVE_BACK are fenced: the row must still hold the very claim of this attempt.
+
+# A cancel that came while the job ran, or was held, wins over every ending but success.
+_CALLED_OFF = f"cancel_requested_at IS NOT NULL AND ?1 <> '{State.COMPLETED}'"
+
+SETTLE = f"""
+UPDATE jobs SET state = CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE ?1 END,
+       next_run_at = CASE WHEN {_CALLED_OFF} THEN NULL ELSE ?2 END,
+       attempts = ?3, losses = ?4, exit_code = ?5, signal = ?6, error = ?7, started_at = ?8,
+       finished_at = ?9, updated_at = ?10,
+       claim_token = NULL, worker_id = NULL, cancel_requested_at = NULL
+WHERE seq = ?11 AND claim_token = ?12 AND attempts = ?13
+RETURNING seq
+"""
+
+GIVE_BACK = f"""
+UPDATE jobs SET state = CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE ?1 END,
+       attempts = attempts - 1, started_at = NULL, worker = NULL, updated_at = ?2,
+       claim_token = NULL, worker_id = NULL, cancel_requested_at = NULL
+WHERE seq = ?3 AND claim_token = ?4 AND attempts = ?5
+"""
+
+INSERT_ATTEMPT = """
+INSERT INTO attempts (seq, attempt, claim_token, started_at, finished_at, outcome, exit_code, signal,
+                      error, worker, log_start, log_end)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+HELD_BY = f"""
+SELECT seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost, max_losses,
+       losses, claim_token, worker, started_at
+FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = ? ORDER BY seq
+"""
+
+# ---- workers ------------------------------------------------------------------------------
+
+INSERT_WORKER = """
+INSERT INTO workers (id, name, host, boot_id, process_space, pid, process_started, slots, mode,
+                     started_at, heartbeat_at, lease_seconds, lease_ends_ticks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+RENEW_LEASE = """
+UPDATE workers SET heartbeat_at = ?, lease_seconds = ?, lease_ends_ticks = ?
+WHERE id = ? AND fenced_at IS NULL RETURNING id
+"""
+
+WORKER_STANDING = "SELECT fenced_at, stop_requested_at, stop_timeout FROM workers WHERE id = ?"
+
+LIST_WORKERS = f"""
+SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,
+       heartbeat_at, lease_seconds, lease_ends_ticks, stop_requested_at, fenced_at,
+       (SELECT count(*) FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = workers.id)
+FROM workers ORDER BY started_at, id
+"""

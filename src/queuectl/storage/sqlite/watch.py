@@ -1,0 +1,139 @@
+"""Learning that another process wrote to the database, without asking all the time.
+
+On Linux the kernel reports writes to the write-ahead log (inotify). The report comes before the
+write can be seen, so that what follows it is a short while of asking SQLite's change counter.
+Elsewhere the counter is asked regularly.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETTLE_SECONDS = 0.05
+"""How long after a report the change may take to become visible."""
+
+SAFETY_SECONDS = 1.0
+"""The longest time without asking, should a report be missed (some file systems have none)."""
+
+_IN_MODIFY = 0x2
+_IN_NONBLOCK = 0x800
+_IN_CLOEXEC = 0x80000
+
+
+class ChangeWatch:
+    """Sleeps until the database changes, until it is woken, or until a time has passed.
+
+    `changes` reads the change counter; `poll_seconds` is how often to do so where the kernel
+    does not tell.
+    """
+
+    def __init__(self, database: str, changes: Callable[[], int], poll_seconds: float) -> None:
+        self._changes = changes
+        self._poll_seconds = poll_seconds
+        self._wake_out, self._wake_in = os.pipe()
+        os.set_blocking(self._wake_out, False)
+        os.set_blocking(self._wake_in, False)
+        self._inotify = _watch_file(database + "-wal")
+        self._poller = _Poller([fd for fd in (self._wake_out, self._inotify) if fd is not None])
+        self.seen = changes()
+        """The change counter when it was last looked at."""
+
+    def close(self) -> None:
+        for fd in (self._wake_out, self._wake_in, self._inotify):
+            if fd is not None:
+                os.close(fd)
+
+    def wake(self) -> None:
+        """Ends the sleep of another thread in `wait`, or its next one. Never blocks."""
+        try:
+            os.write(self._wake_in, b".")
+        except BlockingIOError:
+            pass  # It is awake already, many times over.
+
+    def changed(self) -> bool:
+        """Whether somebody else changed the database since this was last asked."""
+        before, self.seen = self.seen, self._changes()
+        return before != self.seen
+
+    def wait(self, seconds: float) -> bool:
+        """Sleeps up to `seconds`; true when the database changed, false when woken or in time."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            longest = SAFETY_SECONDS if self._inotify is not None else self._poll_seconds
+            ready = self._poller.wait(max(0.0, min(left, longest)))
+            if self._wake_out in ready:
+                _drain(self._wake_out)
+                return self.changed()
+            if self._inotify in ready:
+                _drain(self._inotify)
+                if self._see_change():
+                    return True
+            elif self.changed():
+                return True
+            if left <= 0:
+                return False
+
+    def _see_change(self) -> bool:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not self.changed():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+
+class _Poller:
+    """`select.poll` where there is one: it has no limit on the number of a descriptor."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self._fds = fds
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            for fd in fds:
+                self._poll.register(fd, select.POLLIN)
+
+    def wait(self, seconds: float) -> list[int]:
+        if self._poll is not None:
+            return [fd for fd, _ in self._poll.poll(seconds * 1000)]
+        return _wait_on_windows(seconds)
+
+
+def _wait_on_windows(seconds: float) -> list[int]:
+    # Pipes cannot be waited for there; the change counter is asked again soon.
+    time.sleep(min(seconds, 0.05))
+    return []
+
+
+def _watch_file(path: str) -> int | None:
+    """An inotify descriptor for writes to the file, or None where there is no such thing."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
+    except (OSError, AttributeError):
+        return None
+    if fd < 0:
+        return None
+    if libc.inotify_add_watch(fd, os.fsencode(path), _IN_MODIFY) < 0:
+        os.close(fd)  # The user's limit on watches is reached, or the file system has none.
+        return None
+    return int(fd)
+
+
+def _drain(fd: int) -> None:
+    try:
+        while len(os.read(fd, 65536)) == 65536:
+            pass
+    except BlockingIOError:
+        pass

@@ -1,0 +1,228 @@
+"""`WorkerStorage` on SQLite: claim, settle, lease and rescue, every write fenced."""
+
+from __future__ import annotations
+
+import os
+
+import apsw
+
+from queuectl.errors import WorkerFenced
+from queuectl.jobs.claim import Claim
+from queuectl.jobs.lifecycle import State
+from queuectl.storage.job_storage import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
+from queuectl.storage.sqlite import sql
+from queuectl.storage.sqlite.connection import connect, transaction, translated
+from queuectl.storage.sqlite.rows import worker_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.clock import Clock
+    from queuectl.jobs.outcome import Outcome, Verdict
+
+_PROMOTED_AT_ONCE = 1_000
+"""Due jobs moved to the ready index in one claim: more than it takes, so they never pile up,
+and few enough that a million jobs due at the same moment do not stop the worker."""
+
+
+class SqliteWorkerStorage:
+    """The queue's file, open for one worker. Used by one thread at a time."""
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._db = connect(path, create=False)
+        # Reached every second or so under load. The default of 4 MiB would checkpoint, with two
+        # more fsyncs, many times a second.
+        self._db.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._db.execute("PRAGMA cache_size = -16384")
+        self._names: dict[str, str] = {}
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ---- this worker
+
+    def register(self, worker: NewWorker) -> None:
+        now = self._clock.now()
+        with translated(self.path):
+            self._db.execute(
+                sql.INSERT_WORKER,
+                (*worker[:9], now, now, worker.lease_seconds, self._lease_end(worker.lease_seconds)),
+            )
+        self._names[worker.id] = worker.name
+
+    def unregister(self, worker_id: str) -> None:
+        with translated(self.path):
+            self._db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
+
+    def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
+        values = (self._clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
+        with translated(self.path):
+            if self._db.execute(sql.RENEW_LEASE, values).fetchone() is None:
+                raise _fenced()
+
+    def _lease_end(self, lease_seconds: float) -> int:
+        return self._clock.ticks() + int(lease_seconds * 1e6)
+
+    # ---- its jobs
+
+    def exchange(
+        self, worker_id: str, settlements: Sequence[Settlement], wanted: int
+    ) -> Exchange:
+        now = self._clock.now()
+        with translated(self.path), transaction(self._db):
+            standing = self._db.execute(sql.WORKER_STANDING, (worker_id,)).fetchone()
+            if standing is None or standing[0] is not None:
+                raise _fenced()
+            refused = self._settle(settlements, now) if settlements else []
+            claims = self._claim(worker_id, wanted, now) if wanted > 0 else []
+        return Exchange(claims, refused)
+
+    def _claim(self, worker_id: str, wanted: int, now: int) -> list[Claim]:
+        self._db.execute(sql.PROMOTE_DUE, (now, _PROMOTED_AT_ONCE))
+        rows = self._db.execute(
+            sql.CLAIM,
+            {
+                "token": _new_token(),
+                "worker_id": worker_id,
+                "worker": self._names[worker_id],
+                "now": now,
+                "wanted": wanted,
+            },
+        ).fetchall()
+        # RETURNING gives the rows in any order.
+        rows.sort(key=lambda row: (-row[13], row[0]))
+        return [Claim._make(row[:13]) for row in rows]
+
+    def _settle(self, settlements: Sequence[Settlement], now: int) -> list[Claim]:
+        """Writes what still counts, and returns the claims of what does not."""
+        settled = {
+            row[0]
+            for row in self._db.executemany(
+                sql.SETTLE, [_settle_values(settlement, now) for settlement in settlements]
+            )
+        }
+        self._db.executemany(
+            sql.INSERT_ATTEMPT,
+            [_attempt_values(s) for s in settlements if s.claim.seq in settled],
+        )
+        return [s.claim for s in settlements if s.claim.seq not in settled]
+
+    def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
+        now = self._clock.now()
+        with translated(self.path), transaction(self._db):
+            self._db.executemany(
+                sql.GIVE_BACK,
+                [(State.PENDING, now, c.seq, c.token, c.attempt) for c in claims],
+            )
+
+    def outlook(self, worker_id: str) -> Outlook:
+        now = self._clock.now()
+        with translated(self.path):
+            first_due = self._db.execute(sql.NEXT_DUE).fetchone()
+            next_due_at = None if first_due is None else first_due[0]
+            ready = (
+                next_due_at is not None and next_due_at <= now
+            ) or self._db.execute(sql.ANY_READY).fetchone() is not None
+            unfinished = ready or bool(self._db.execute(sql.ANY_UNFINISHED).fetchone()[0])  # type: ignore[index]
+            cancelling = self._db.execute(sql.CANCELLING, (worker_id,)).fetchall()
+            standing = self._db.execute(sql.WORKER_STANDING, (worker_id,)).fetchone()
+        return Outlook(
+            ready=ready,
+            next_due_at=next_due_at,
+            unfinished=unfinished,
+            cancelling=[(token, seq) for token, seq in cancelling],
+            stop_requested=standing is not None and standing[1] is not None,
+            stop_timeout=None if standing is None else standing[2],
+            fenced=standing is None or standing[0] is not None,
+        )
+
+    # ---- other workers
+
+    def workers(self) -> list[WorkerRecord]:
+        with translated(self.path):
+            rows = self._db.execute(sql.LIST_WORKERS).fetchall()
+        ticks = self._clock.ticks()
+        return [worker_record(row, ticks) for row in rows]
+
+    def fence(self, worker_id: str) -> list[Claim]:
+        with translated(self.path), transaction(self._db):
+            self._db.execute(
+                "UPDATE workers SET fenced_at = coalesce(fenced_at, ?) WHERE id = ?",
+                (self._clock.now(), worker_id),
+            )
+            rows = self._db.execute(sql.HELD_BY, (worker_id,)).fetchall()
+        return [Claim._make(row[:13]) for row in rows]
+
+    def rescue(
+        self, worker_id: str, decide: Callable[[Claim], Verdict], outcome: Outcome
+    ) -> list[tuple[Claim, Verdict]]:
+        now = self._clock.now()
+        with translated(self.path), transaction(self._db):
+            held = self._db.execute(sql.HELD_BY, (worker_id,)).fetchall()
+            settlements = []
+            for row in held:
+                claim = Claim._make(row[:13])
+                worker, started_at = row[13:]
+                settlements.append(
+                    Settlement(claim, outcome, decide(claim), worker, started_at, now, None, None)
+                )
+            self._settle(settlements, now)
+            self._db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
+        return [(s.claim, s.verdict) for s in settlements]
+
+    # ---- waking up
+
+    def changes(self) -> int:
+        with translated(self.path):
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])  # type: ignore[index]
+
+
+def _settle_values(settlement: Settlement, now: int) -> tuple[object, ...]:
+    claim, outcome, verdict = settlement.claim, settlement.outcome, settlement.verdict
+    return (
+        verdict.state,
+        None if verdict.delay is None else now + int(verdict.delay * 1e6),
+        verdict.attempts,
+        verdict.losses,
+        outcome.exit_code,
+        outcome.signal,
+        outcome.error,
+        settlement.started_at,
+        settlement.finished_at,
+        now,
+        claim.seq,
+        claim.token,
+        claim.attempt,
+    )
+
+
+def _attempt_values(settlement: Settlement) -> tuple[object, ...]:
+    claim, outcome = settlement.claim, settlement.outcome
+    return (
+        claim.seq,
+        claim.attempt,
+        claim.token,
+        settlement.started_at,
+        settlement.finished_at,
+        outcome.kind,
+        outcome.exit_code,
+        outcome.signal,
+        outcome.error,
+        settlement.worker,
+        settlement.log_start,
+        settlement.log_end,
+    )
+
+
+def _new_token() -> int:
+    return int.from_bytes(os.urandom(8), "big") >> 1
+
+
+def _fenced() -> WorkerFenced:
+    return WorkerFenced(
+        "this worker was given up for lost, and its jobs were taken back",
+        hint="It was stopped or starved for longer than its lease (lease_seconds).",
+    )

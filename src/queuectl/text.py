@@ -1,0 +1,43 @@
+"""Text made safe and helpful for people: control characters made visible, the nearest known word."""
+
+from __future__ import annotations
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x20 or 0x7F <= code <= 0x9F:
+        return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character, f"\\x{code:02x}")
+    return f"\\u{code:04x}"
+
+
+# Line and paragraph separators, and the characters that reorder the text around them, can
+# misrepresent a command on screen as well as an escape sequence can.
+_INVISIBLE = frozenset(
+    [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))]
+    + ["\u061c", "\u200e", "\u200f", "\u2028", "\u2029"]
+    + [*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))]
+    + ["\ufeff"]
+)
+
+
+def visible(text: str, limit: int | None = None) -> str:
+    """`text` on one line with every control character spelled out, cut to `limit` characters.
+
+    Lone surrogates (bytes that were not UTF-8) are spelled out too, so that the result can
+    always be encoded.
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: max(limit - 3, 0)] + "..."
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _escape(c) if c in _INVISIBLE or "\ud800" <= c <= "\udfff" else c for c in text
+    )
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
+    """The known word that `word` most likely stands for, or None when nothing is close."""
+    import difflib
+
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return matches[0] if matches else None

@@ -1,0 +1,62 @@
+"""Which queue is meant, and where its files are: everything lies beside the database."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import QueueNotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATABASE = "queuectl.db"
+
+
+class Workspace:
+    """The files of one queue. `exists` is whether its database does."""
+
+    __slots__ = ("config", "database", "exists", "folder", "logs", "pidfile", "worker_log")
+
+    def __init__(self, database: str, config: str | None = None) -> None:
+        self.database = os.path.abspath(database)
+        self.folder = os.path.dirname(self.database)
+        self.config = os.path.abspath(config or os.path.join(self.folder, "queuectl_config.json"))
+        self.logs = os.path.join(self.folder, "job_logs")
+        self.pidfile = os.path.join(self.folder, "queuectl.pid")
+        self.worker_log = os.path.join(self.folder, "queuectl.log")
+        self.exists = os.path.lexists(self.database)
+
+    def require(self) -> Workspace:
+        """This workspace, when there is a queue in it; raises QueueNotFound when there is none."""
+        if not self.exists:
+            raise QueueNotFound(
+                f"there is no queue at {self.database}",
+                hint="Make one with `queuectl init`, or queue a first job with `queuectl enqueue`.",
+            )
+        return self
+
+
+def find(
+    path: str | None, *, environ: Mapping[str, str] = os.environ, start: str | None = None
+) -> Workspace:
+    """The queue that is meant: `path`, else QUEUECTL_DB_PATH, else the nearest one upwards.
+
+    Where no path is given, the search begins in `start` (the current folder) and goes up through
+    its parents, as git finds its repository. If there is none at all, it is the one that would be
+    made in `start`.
+    """
+    config = environ.get("QUEUECTL_CONFIG_PATH")
+    named = path or environ.get("QUEUECTL_DB_PATH")
+    if named:
+        return Workspace(named, config)
+    start = start or os.getcwd()
+    folder = start
+    while True:
+        candidate = os.path.join(folder, DATABASE)
+        if os.path.lexists(candidate):
+            return Workspace(candidate, config)
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return Workspace(os.path.join(start, DATABASE), config)
+        folder = parent
