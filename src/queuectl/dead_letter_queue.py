@@ -6,6 +6,7 @@ from queuectl.jobs.lifecycle import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator, Sequence
 
     from queuectl.errors import WrongState
@@ -36,7 +37,7 @@ class DeadLetterQueue:
             raise _not_dead(job)
         return job
 
-    def retry(self, references: Sequence[str]) -> list[str]:
+    def retry(self, references: Sequence[str]) -> builtins.list[str]:
         """Makes dead jobs pending again with all their attempts, all or none; returns their ids.
 
         Raises JobNotFound, or WrongState when one of the jobs is not dead.

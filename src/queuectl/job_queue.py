@@ -14,6 +14,7 @@ from queuectl.workspace import Workspace, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
@@ -190,7 +191,7 @@ class JobQueue:
         *,
         timeout: float | None = None,
         tick: Callable[[], None] | None = None,
-    ) -> list[Job]:
+    ) -> builtins.list[Job]:
         """Waits until the jobs have ended (completed, dead or cancelled) and returns them.
 
         `timeout` is in seconds; `tick` is called several times a second while waiting. Raises
@@ -219,19 +220,19 @@ class JobQueue:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
 
-    def workers(self) -> list[WorkerRecord]:
+    def workers(self) -> builtins.list[WorkerRecord]:
         """The registered workers, oldest first, also those that died and were not cleared away."""
         return self._storage.workers()
 
     # ---- deciding by hand
 
-    def cancel(self, references: Sequence[str]) -> list[str]:
+    def cancel(self, references: Sequence[str]) -> builtins.list[str]:
         """Cancels jobs, all or none; returns the ids of those that were running, which a worker
         now ends. Raises WrongState when one has ended already.
         """
         return self._storage.cancel(self._resolved(references), self._clock.now())
 
-    def retry(self, references: Sequence[str]) -> list[str]:
+    def retry(self, references: Sequence[str]) -> builtins.list[str]:
         """Makes dead, cancelled or completed jobs pending again with all their attempts, all or
         none; returns their ids. Raises WrongState for a job in another state.
         """
@@ -239,7 +240,7 @@ class JobQueue:
         self._storage.requeue(ids, self._clock.now(), sources("requeue"))
         return ids
 
-    def delete(self, references: Sequence[str]) -> list[str]:
+    def delete(self, references: Sequence[str]) -> builtins.list[str]:
         """Removes jobs that are not running, all or none, with their output; returns their ids."""
         ids = self._resolved(references)
         self._storage.delete(ids, [state for state in State if state != State.PROCESSING])
@@ -269,7 +270,7 @@ class JobQueue:
 
     # ---- the database as a whole
 
-    def check(self) -> list[str]:
+    def check(self) -> builtins.list[str]:
         """What an integrity check of the database finds wrong, a line each; reads all of it."""
         return self._storage.check()
 
@@ -289,12 +290,12 @@ class JobQueue:
         """Those of the ids that belong to a job."""
         return self._storage.existing(job_ids)
 
-    def _resolved(self, references: Sequence[str]) -> list[str]:
+    def _resolved(self, references: Sequence[str]) -> builtins.list[str]:
         return list(dict.fromkeys(self.resolve(reference) for reference in references))
 
     def _prunable(
         self, states: Sequence[str], older_than: float | None
-    ) -> tuple[list[State], int | None]:
+    ) -> tuple[builtins.list[State], int | None]:
         chosen = [State(state) for state in states]
         if not chosen or any(state not in FINISHED for state in chosen):
             raise InvalidInput("only jobs that have ended can be pruned: " + ", ".join(FINISHED))

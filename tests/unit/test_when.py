@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from queuectl.errors import InvalidInput
 from queuectl.jobs.when import ago, iso, parse, parse_iso
+from queuectl.text import visible
 
 needs_tzset = pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
 ONE_HOUR_EAST = timezone(timedelta(hours=1))
-MIDDAY = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()) * 1_000_000  # a Tuesday, 13:00 there
+MIDDAY = (
+    int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()) * 1_000_000
+)  # a Tuesday, 13:00 there
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_spoken(text: str, utc: str) -> None:
         ("next tomorrow", "is not a time"),
         ("mond 9:00", "is not a time"),
         ("9:0", "is not a time"),
-        ("٩:٠٠", "is not a time"),
+        ("\u0669:\u0660\u0660", "is not a time"),
         ("2h", "is not a time"),
         ("in", "is not a time"),
         ("2026-1-5", "is not a time"),
@@ -295,10 +298,13 @@ WORDS = st.sampled_from(
 @given(st.lists(WORDS, max_size=5).map(" ".join) | st.text())
 def test_parse_answers_or_refuses(text: str) -> None:
     """No text, near to the grammar or far from it, gives anything but a moment or InvalidInput."""
+    refused = None
     try:
         moment = parse(text, now=MIDDAY, zone=ONE_HOUR_EAST)
-    except InvalidInput as refused:
-        assert refused.message.isprintable()
+    except InvalidInput as error:
+        refused = error
+    if refused:
+        assert refused.message == visible(refused.message)
     else:
         assert 0 <= moment.at < 253_402_300_800_000_000
 

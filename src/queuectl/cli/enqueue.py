@@ -33,7 +33,9 @@ queuectl enqueue --jobs-file jobs.jsonl
 
 def _configure(parser: ArgumentParser) -> None:
     parser.usage = "queuectl enqueue (--command LINE | -- WORD ... | JSON | ...) [OPTION ...]"
-    what = parser.add_argument_group("what to run (one of these, or the words of a command behind --)")
+    what = parser.add_argument_group(
+        "what to run (one of these, or the words of a command behind --)"
+    )
     what.add_argument("job", nargs="?", metavar="JSON", help="one job as a JSON object")
     add_command_options(what)
     what.add_argument(

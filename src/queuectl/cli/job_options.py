@@ -26,7 +26,9 @@ def add_command_options(group: _ArgumentGroup) -> None:
     """`--command` and `--command-file`."""
     group.add_argument("--command", metavar="LINE", help="a line for the shell")
     group.add_argument(
-        "--command-file", metavar="PATH", help="a file with the line, or a whole script (- for stdin)"
+        "--command-file",
+        metavar="PATH",
+        help="a file with the line, or a whole script (- for stdin)",
     )
 
 
@@ -34,7 +36,9 @@ def add_job_options(parser: ArgumentParser) -> None:
     """The options that say how and when a job runs."""
     group = parser.add_argument_group("the job")
     group.add_argument("--id", metavar="ID", help="a name of your own (default: a random UUID)")
-    group.add_argument("--max-retries", metavar="N", help="runs after the first one fails, 0 to 1000")
+    group.add_argument(
+        "--max-retries", metavar="N", help="runs after the first one fails, 0 to 1000"
+    )
     group.add_argument("--delay", metavar="TIME", help="wait first: seconds, or 90s, 5m, 1h30m, 2d")
     group.add_argument(
         "--run-at",
@@ -59,9 +63,7 @@ def add_job_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--max-losses", metavar="N", help="lost workers before the job is given up as dead"
     )
-    group.add_argument(
-        "--show-env", action="store_true", help="show the values of --env in --json"
-    )
+    group.add_argument("--show-env", action="store_true", help="show the values of --env in --json")
 
 
 def given_fields(context: Context) -> dict[str, object]:
@@ -71,7 +73,7 @@ def given_fields(context: Context) -> dict[str, object]:
     for name, convert in _FIELDS:
         value = getattr(args, name)
         if value is not None:
-            fields[name] = convert("--" + name.replace("_", "-"), value)
+            fields[name] = convert("--" + name.replace("_", "-"), value) if convert else value
     if args.env is not None:
         fields["env"] = dict(map(_variable, args.env))
     return fields
@@ -147,14 +149,15 @@ def _variable(pair: str) -> tuple[str, str]:
 
 
 _FIELDS = (
-    ("id", values.text),
+    ("id", None),
     ("max_retries", values.whole_number),
-    ("delay", values.text),
-    ("run_at", values.text),
+    ("delay", None),
+    ("run_at", None),
     ("priority", values.whole_number),
-    ("timeout", values.text),
+    ("timeout", None),
     ("backoff_base", values.number),
-    ("cwd", values.text),
-    ("on_lost", values.text),
+    ("cwd", None),
+    ("on_lost", None),
     ("max_losses", values.whole_number),
 )
+"""Each field that is an option, and what turns its text into what job JSON would hold."""

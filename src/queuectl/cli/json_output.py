@@ -83,7 +83,7 @@ def attempt_object(attempt: Attempt) -> dict[str, object]:
     }
 
 
-def worker_object(worker: WorkerRecord, *, alive: bool) -> dict[str, object]:
+def worker_object(worker: WorkerRecord, alive: bool) -> dict[str, object]:
     """A registered worker."""
     return {
         "id": worker.id,
@@ -92,14 +92,14 @@ def worker_object(worker: WorkerRecord, *, alive: bool) -> dict[str, object]:
         "pid": worker.pid,
         "slots": worker.slots,
         "mode": worker.mode,
-        "state": worker_state(worker, alive=alive),
+        "state": worker_state(worker, alive),
         "running": worker.running,
         "started_at": iso(worker.started_at),
         "heartbeat_at": iso(worker.heartbeat_at),
     }
 
 
-def worker_state(worker: WorkerRecord, *, alive: bool) -> str:
+def worker_state(worker: WorkerRecord, alive: bool) -> str:
     """alive, stopping (it was asked to), or lost (its jobs wait to be taken back)."""
     if not alive:
         return "lost"

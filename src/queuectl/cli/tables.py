@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, TextIO
 
@@ -24,6 +24,8 @@ _COLOURS = {
 
 
 class Column(NamedTuple):
+    """A column: its title, and what may be done to fit it."""
+
     title: str
     right: bool = False
     """Whether it is aligned to the right, as numbers are."""
@@ -112,7 +114,8 @@ def text_width(text: str) -> int:
 
 def _shown(screen: Screen, row: Row) -> list[Styled]:
     return [
-        Styled(screen.shown(cell), "") if isinstance(cell, str)
+        Styled(screen.shown(cell), "")
+        if isinstance(cell, str)
         else Styled(screen.shown(cell.text), cell.colour)
         for cell in row
     ]

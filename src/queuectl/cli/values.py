@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 MOST_ROWS = 1_000_000_000
 
 
-def text(option: str, value: str) -> str:
-    """The value as it is."""
-    return value
-
-
 def whole_number(option: str, value: str) -> int:
     """A whole number, with or without a sign. Raises InvalidInput."""
     digits = value.strip().removeprefix("-").removeprefix("+")

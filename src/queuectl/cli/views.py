@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli.json_output import HIDDEN, worker_state
 from queuectl.cli.tables import Column, Row, Screen, Styled, write_table
@@ -80,10 +80,12 @@ def write_dead_jobs(screen: Screen, jobs: Iterable[Job], now: int) -> None:
     write_table(screen, _DEAD_COLUMNS, rows)
 
 
-def write_workers(screen: Screen, workers: Iterable[tuple[WorkerRecord, bool]], now: int) -> None:
-    """Workers, each with whether it is alive, a line each."""
-    rows = (_worker_row(worker, alive, now) for worker, alive in workers)
-    write_table(screen, _WORKER_COLUMNS, rows)
+def workers_table(
+    workers: Sequence[tuple[WorkerRecord, bool]], now: int
+) -> Callable[[TextIO], None]:
+    """Workers, each with whether it is alive, a line each: the text of a result."""
+    rows = [_worker_row(worker, alive, now) for worker, alive in workers]
+    return lambda stream: write_table(Screen(stream), _WORKER_COLUMNS, rows)
 
 
 def write_job(
@@ -129,7 +131,9 @@ def write_status(
         colour = _STATE_COLOURS.get(state, "") if count else "dim"
         screen.write(f"{screen.paint(f'{state:<10}', colour)}  {count:>{width},}")
     if scheduled:
-        screen.write(f"\n{scheduled:,} of these {'waits' if scheduled == 1 else 'wait'} for a later time")
+        screen.write(
+            f"\n{scheduled:,} of these {'waits' if scheduled == 1 else 'wait'} for a later time"
+        )
     screen.write("")
     alive = [worker for worker, lives in workers if lives]
     lost = len(workers) - len(alive)
@@ -169,7 +173,7 @@ def _attempt_row(attempt: Attempt, now: int) -> Row:
 
 
 def _worker_row(worker: WorkerRecord, alive: bool, now: int) -> Row:
-    state = worker_state(worker, alive=alive)
+    state = worker_state(worker, alive)
     return (
         worker.name,
         Styled(state, {"alive": "green", "stopping": "yellow", "lost": "red"}[state]),
@@ -187,8 +191,10 @@ def _fields(job: Job, now: int, *, show_env: bool) -> Iterator[tuple[str, str]]:
     yield "Job", job.id
     yield "Command", job.command[:_LONGEST_COMMAND] + "..." * (len(job.command) > _LONGEST_COMMAND)
     yield "State", job.state + (", being cancelled" if job.cancel_requested_at is not None else "")
-    yield "Runs", f"{job.attempts} of {job.max_retries + 1}" + (
-        f", {job.losses} lost with their worker" if job.losses else ""
+    yield (
+        "Runs",
+        f"{job.attempts} of {job.max_retries + 1}"
+        + (f", {job.losses} lost with their worker" if job.losses else ""),
     )
     yield "Error", job.error or ""
     yield "Exit code", "" if job.exit_code is None else str(job.exit_code)
@@ -201,8 +207,9 @@ def _fields(job: Job, now: int, *, show_env: bool) -> Iterator[tuple[str, str]]:
         yield "Timeout", duration.show(job.timeout) if job.timeout else "none"
     if job.backoff_base is not None:
         yield "Backoff", f"{job.backoff_base:g} s to the power of the run's number"
-    yield "If lost", job.on_lost + (
-        "" if job.max_losses is None else f", up to {job.max_losses} times"
+    yield (
+        "If lost",
+        job.on_lost + ("" if job.max_losses is None else f", up to {job.max_losses} times"),
     )
     yield "Worker", job.worker or ""
     yield "Created", _moment(job.created_at, now)
@@ -233,7 +240,9 @@ def _last_lines(logs: JobLogs, job_id: str) -> list[str]:
             data = log.read(_LAST_BYTES)
     except (OSError, LogNotFound):
         return []
-    return [line.rstrip("\r").expandtabs() for line in data.decode(errors="replace").split("\n") if line]
+    return [
+        line.rstrip("\r").expandtabs() for line in data.decode(errors="replace").split("\n") if line
+    ]
 
 
 def _runs(job: Job) -> str:

@@ -3,29 +3,278 @@
 from __future__ import annotations
 
 import sys
-import time
 
+from queuectl import processes
 from queuectl.cli.command import Command, Context, Result
-from queuectl.errors import InvalidInput
+from queuectl.errors import CouldNotDo, InvalidInput, QueuectlError
 from queuectl.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Callable
+
+    from queuectl.engine.run import Tally
+    from queuectl.job_queue import JobQueue
+    from queuectl.jobs.claim import Claim
+    from queuectl.jobs.outcome import Outcome
+    from queuectl.storage.job_storage import WorkerRecord
+    from queuectl.workspace import Workspace
+
+MOST_SLOTS = 1_024
 
 
 def _configure_start(parser: ArgumentParser) -> None:
-    parser.add_argument("--count", metavar="N", default="1")
-    parser.add_argument("--drain", action="store_true")
-    parser.add_argument("--poll-interval")
-    parser.add_argument("--use-processes", action="store_true")
-    parser.add_argument("--background", action="store_true")
+    group = parser.add_argument_group("how to work")
+    group.add_argument(
+        "--count",
+        metavar="N",
+        default="1",
+        help=f"jobs to run at the same time, 1 to {MOST_SLOTS} (default 1)",
+    )
+    group.add_argument(
+        "--drain",
+        action="store_true",
+        help="exit when all is done: waits for running jobs and for retries, not for jobs scheduled for later",
+    )
+    group.add_argument(
+        "--background",
+        action="store_true",
+        help="detach from the terminal; remarks go to queuectl.log beside the database",
+    )
+    group.add_argument(
+        "--use-processes",
+        action="store_true",
+        help="a process for each of the N, started again if it crashes (default: one process with N slots)",
+    )
+    group.add_argument(
+        "--poll-interval",
+        metavar="TIME",
+        help="how often to look for new jobs where the system does not report them, 0.01 to 60 s",
+    )
 
 
 def _start(context: Context) -> Result:
     from queuectl.engine.run import Orders, run_worker
-    tally = run_worker(context.workspace(), Orders(slots=int(context.args.count), drain=context.args.drain), say=lambda l: print(l, file=sys.stderr, flush=True))
-    return Result(text=f"{tally.completed} completed, {tally.failed} failed")
+
+    args = context.args
+    count = _count(args.count)
+    workspace = _ensure_queue(context)
+    orders = Orders(
+        slots=1 if args.use_processes else count,
+        drain=args.drain,
+        mode="background" if args.background else "foreground",
+        poll_seconds=_poll_seconds(args.poll_interval),
+    )
+    tally: Tally | None = None
+
+    def work(say: Callable[[str], None], on_ready: Callable[[], None]) -> None:
+        nonlocal tally
+
+        def ready(name: str) -> None:
+            slots = f"{orders.slots} slot{'s' * (orders.slots != 1)}"
+            say(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
+            on_ready()
+
+        def one(ready_now: Callable[[], None]) -> int:
+            nonlocal tally
+            try:
+                tally = run_worker(
+                    workspace,
+                    orders,
+                    say=say,
+                    on_ready=lambda name: (ready(name), ready_now())[-1],
+                    on_ended=_ended_line(say, context),
+                )
+            except QueuectlError as error:
+                if args.use_processes:
+                    say(error.message)
+                    return error.exit_status
+                raise
+            say(f"worker stopped: {tally.completed:,} completed, {tally.failed:,} failed")
+            return 0
+
+        if args.use_processes:
+            from queuectl.engine.supervisor import supervise
+
+            supervise(count, one, say=say, on_ready=on_ready)
+        else:
+            one(lambda: None)
+
+    if args.background:
+        from queuectl.engine import background
+
+        pid = background.start(workspace, work)
+        return Result(
+            data={"pid": pid, "slots": count, "log": workspace.worker_log},
+            text=f"Started a worker in the background (pid {pid}). Stop it with: queuectl worker-stop",
+        )
+    work(context.note, lambda: None)
+    data = None if tally is None else {"completed": tally.completed, "failed": tally.failed}
+    return Result(data=data)
 
 
-COMMANDS = {"worker-start": Command("Run jobs.", _start, examples="queuectl worker-start --count 4", configure=_configure_start)}
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST_SLOTS:
+        raise InvalidInput(
+            f"--count must be a whole number from 1 to {MOST_SLOTS}, not {visible(text, 40)!r}"
+        )
+    return int(text)
+
+
+def _poll_seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from queuectl.jobs.duration import parse
+
+    seconds = parse(text)
+    if not 0.01 <= seconds <= 60:
+        raise InvalidInput(
+            f"--poll-interval must be from 0.01 to 60 seconds, not {visible(text, 40)}"
+        )
+    return seconds
+
+
+def _ensure_queue(context: Context) -> Workspace:
+    """The queue to work on, made if there is none; what is wrong with it is said here, in front."""
+    workspace = context.workspace()
+    from queuectl.job_queue import JobQueue
+
+    with JobQueue(workspace, create=True) as queue:
+        queue.counts()
+        queue.config  # noqa: B018 - a broken configuration file is an error before anything starts
+    if not workspace.exists:
+        context.note(f"Made a new queue: {visible(workspace.database)}")
+    return workspace
+
+
+def _ended_line(
+    say: Callable[[str], None], context: Context
+) -> Callable[[Claim, Outcome, float], None] | None:
+    """A line for each attempt, for whoever watches; a worker at full speed has no time for them."""
+    if context.args.background or context.args.quiet or not sys.stderr.isatty():
+        return None
+
+    def line(claim: Claim, outcome: Outcome, seconds: float) -> None:
+        say(f"{outcome.kind:<10} {claim.id}  {seconds:.2f}s  {visible(claim.command, 60)}")
+
+    return line
+
+
+def _configure_stop(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        help="how long running jobs may take to finish; then they are ended and given back"
+        " (default: the setting stop_timeout_seconds)",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="also stop the workers that run in a terminal"
+    )
+
+
+def _stop(context: Context) -> Result:
+    from queuectl.jobs.duration import parse
+
+    timeout = None if context.args.timeout is None else parse(context.args.timeout)
+    with context.queue() as queue:
+        alive = [worker for worker in queue.workers() if processes.is_alive(worker)]
+        chosen = [w for w in alive if context.args.all or w.mode == "background"]
+        left_alone = len(alive) - len(chosen)
+        if left_alone:
+            context.note(
+                f"{left_alone} worker{'s' * (left_alone != 1)} in a terminal will go on; --all stops them too."
+            )
+        if not chosen:
+            what = (
+                "No workers are running."
+                if context.args.all
+                else "No workers are running in the background."
+            )
+            return Result(data={"stopped": []}, text=what)
+        queue.stop_workers([worker.id for worker in chosen], timeout=timeout)
+        patience = queue.config.stop_timeout_seconds if timeout is None else timeout
+        _wait_until_gone(context, queue, chosen, patience + queue.config.kill_grace_seconds + 10)
+    names = [worker.name for worker in chosen]
+    return Result(
+        data={"stopped": names},
+        text=f"Stopped {len(names)} worker{'s' * (len(names) != 1)}: {', '.join(names)}",
+        ids=names,
+    )
+
+
+def _wait_until_gone(
+    context: Context, queue: JobQueue, workers: list[WorkerRecord], patience: float
+) -> None:
+    """Returns when the workers' processes are gone, and with them the pidfile's holder."""
+    import time
+
+    from queuectl.engine import pidfile
+
+    deadline = time.monotonic() + patience
+    next_word = time.monotonic() + 2
+    background = any(worker.mode == "background" for worker in workers)
+    while True:
+        left = [
+            worker for worker in workers if processes.started(worker.pid) == worker.process_started
+        ]
+        held = pidfile.holder(queue.workspace.pidfile) if background else None
+        if not left and held is None:
+            return
+        now = time.monotonic()
+        if now > deadline:
+            pids = " ".join(str(worker.pid) for worker in left) or str(held)
+            raise CouldNotDo(
+                f"still running after {patience:g} s: pid {pids}",
+                hint=f"It may be stuck. Ending it is safe, its jobs are taken back: kill -9 {pids}",
+            )
+        if now > next_word:
+            running = sum(worker.running for worker in queue.workers())
+            context.note(f"Waiting for {running} running job{'s' * (running != 1)} to finish ...")
+            next_word = now + 10
+        time.sleep(0.02)
+
+
+def _list(context: Context) -> Result:
+    from queuectl.cli.json_output import worker_object
+    from queuectl.cli.tables import workers_table
+
+    with context.queue() as queue:
+        workers = [(worker, processes.is_alive(worker)) for worker in queue.workers()]
+        now = queue.now()
+    return Result(
+        data=[worker_object(worker, alive) for worker, alive in workers],
+        text=workers_table(workers, now),
+        ids=[worker.name for worker, _ in workers],
+    )
+
+
+COMMANDS = {
+    "worker-start": Command(
+        "Run the queued jobs. Ctrl-C stops it: running jobs may finish; twice ends them at once.",
+        _start,
+        examples="""
+queuectl worker-start                          one job at a time, in this terminal
+queuectl worker-start --count 4                four at a time
+queuectl worker-start --count 4 --background   detached; stop with: queuectl worker-stop
+queuectl worker-start --drain --count 8        exit when all is done, for cron and CI
+""",
+        configure=_configure_start,
+    ),
+    "worker-stop": Command(
+        "Stop the workers that run in the background, and wait until they are gone.",
+        _stop,
+        examples="""
+queuectl worker-stop
+queuectl worker-stop --timeout 5m     give running jobs five minutes
+queuectl worker-stop --timeout 0      end them now; they will run again
+queuectl worker-stop --all            also those in terminals
+""",
+        configure=_configure_stop,
+    ),
+    "worker-list": Command(
+        "List the workers of this queue.",
+        _list,
+        examples="queuectl worker-list\nqueuectl worker-list --json",
+    ),
+}

@@ -39,7 +39,7 @@ class Launcher:
     def __init__(self, database: str) -> None:
         self._environ = dict(os.environb)
         self._environ[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
-        self._direct = environment_allows(self._environ)
+        self._direct = environment_allows(self._environ) and not os.environ.get("NODIRECT")
         self._stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._folder = ""
 

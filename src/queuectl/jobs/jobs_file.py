@@ -31,7 +31,7 @@ def read_jobs(
     ids = _fresh_ids()
     id = next(ids)
     for number, line in enumerate(_as_utf8(lines, source), 1):
-        if line.isspace():
+        if not line.strip():
             continue
         try:
             fields = parse_object(decode_text_file(line, "the line"), one_line=True)

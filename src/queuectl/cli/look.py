@@ -1,0 +1,215 @@
+"""`list`, `show`, `status`: what is in the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TextIO
+
+from queuectl.cli import values
+from queuectl.cli.command import Command, Context, Result
+from queuectl.jobs.lifecycle import State
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from queuectl.cli.tables import Screen
+    from queuectl.job_queue import JobQueue
+    from queuectl.jobs.job_view import Job
+
+ROWS = 50
+"""How many rows a table has where nothing else is asked for."""
+
+# The order in which each is most likely wanted, as whether it is descending.
+_SORTS = {
+    "created": True,
+    "updated": True,
+    "next_run": False,
+    "priority": True,
+    "attempts": True,
+    "id": False,
+}
+
+
+def list_result(
+    context: Context,
+    read: Callable[[int | None], Iterator[Job]],
+    count: Callable[[], int],
+    write: Callable[[Screen, Iterable[Job], int], None],
+    now: int,
+) -> Result:
+    """A list of jobs as `--json`, `-q` and a table show it, each job printed as it is read.
+
+    `read` takes the greatest number of jobs to read, `count` says how many there are in all.
+    Without `--limit` a table has `ROWS` rows, and the user is told of the others.
+    """
+    args = context.args
+    limit = None if args.limit is None else values.rows("--limit", args.limit)
+    if args.json:
+        from queuectl.cli.json_output import job_object
+
+        return Result(data=(job_object(job, show_env=args.show_env) for job in read(limit)))
+    if args.quiet:
+        return Result(ids=(job.id for job in read(limit)))
+    jobs = read(ROWS + 1 if args.limit is None else limit)
+    first = list(islice(jobs, ROWS + 1))
+    if not first:
+        context.note("There are no such jobs.")
+        return Result()
+
+    def text(stream: TextIO) -> None:
+        from queuectl.cli.tables import Screen
+
+        if args.limit is None and len(first) > ROWS:
+            write(Screen(stream), first[:ROWS], now)
+            stream.flush()
+            context.note(f"Showing {ROWS} of {count():,}; see more with --limit N or --limit all.")
+        else:
+            write(Screen(stream), chain(first, jobs), now)
+
+    return Result(text=text)
+
+
+def add_list_options(parser: ArgumentParser) -> None:
+    """The options of every list of jobs."""
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        help=f"at most so many, or all (default: {ROWS} in a table, else all)",
+    )
+    add_show_env_option(parser)
+
+
+def add_show_env_option(parser: ArgumentParser) -> None:
+    """`--show-env`: without it, values of environment variables, which may be secret, stay hidden."""
+    parser.add_argument(
+        "--show-env", action="store_true", help="show the values of the jobs' --env"
+    )
+
+
+def show_result(context: Context, queue: JobQueue, job: Job) -> Result:
+    """One job with its attempts and the end of its output."""
+    args = context.args
+    attempts = queue.attempts(job.id)
+    if args.json:
+        from queuectl.cli.json_output import job_with_attempts
+
+        return Result(data=job_with_attempts(job, attempts, show_env=args.show_env))
+
+    def text(stream: TextIO) -> None:
+        from queuectl.cli.tables import Screen
+        from queuectl.cli.views import write_job
+
+        now, show_env = queue.now(), args.show_env
+        write_job(Screen(stream), job, attempts, queue.logs, now=now, show_env=show_env)
+
+    return Result(text=text, ids=[job.id])
+
+
+def _configure_list(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--state",
+        metavar="STATE",
+        action="append",
+        default=[],
+        help=f"only these: {', '.join(State)} (may be repeated, or several with commas)",
+    )
+    parser.add_argument(
+        "--sort", metavar="KEY", default="created", help=f"{', '.join(_SORTS)} (default: created)"
+    )
+    parser.add_argument(
+        "--reverse",
+        action="store_true",
+        help="the other way round: otherwise newest, soonest, highest and most come first",
+    )
+    add_list_options(parser)
+
+
+def _list(context: Context) -> Result:
+    from queuectl.cli.views import write_jobs
+
+    args = context.args
+    states = values.states("--state", args.state, tuple(State))
+    sort = values.choice("--sort", args.sort, tuple(_SORTS))
+    queue = context.queue()
+
+    def read(limit: int | None) -> Iterator[Job]:
+        descending = _SORTS[sort] is not args.reverse
+        return queue.list(states, sort=sort, descending=descending, limit=limit)
+
+    def count() -> int:
+        counts = queue.counts()
+        return sum(counts[state] for state in states or counts)
+
+    return list_result(context, read, count, write_jobs, queue.now())
+
+
+def _configure_show(parser: ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the job; a beginning of its id, or @last")
+    add_show_env_option(parser)
+
+
+def _show(context: Context) -> Result:
+    queue = context.queue()
+    return show_result(context, queue, queue.get(context.args.id))
+
+
+def _status(context: Context) -> Result:
+    queue = context.queue()
+    counts, scheduled, database = queue.counts(), queue.scheduled(), queue.workspace.database
+    workers = []
+    if registered := queue.workers():
+        from queuectl.processes import is_alive
+
+        workers = [(worker, is_alive(worker)) for worker in registered]
+    if context.args.json:
+        from queuectl.cli.json_output import worker_object
+
+        return Result(
+            data={
+                "jobs": {state.value: count for state, count in counts.items()},
+                "scheduled": scheduled,
+                "workers": [worker_object(worker, alive) for worker, alive in workers],
+                "database": database,
+            }
+        )
+
+    def text(stream: TextIO) -> None:
+        from queuectl.cli.tables import Screen
+        from queuectl.cli.views import write_status
+
+        write_status(Screen(stream), counts, scheduled, workers, database)
+
+    return Result(text=text)
+
+
+COMMANDS = {
+    "list": Command(
+        "List jobs, the newest first.",
+        _list,
+        examples="""
+queuectl list
+queuectl list --state pending,failed --sort next_run
+queuectl list --state dead --limit all --json
+""",
+        configure=_configure_list,
+    ),
+    "show": Command(
+        "Show one job: its fields, its attempts, the end of its output.",
+        _show,
+        examples="""
+queuectl show @last
+queuectl show 5f2c1a
+queuectl show nightly-backup --json
+""",
+        configure=_configure_show,
+    ),
+    "status": Command(
+        "Count the jobs in each state, and see who works on them.",
+        _status,
+        examples="""
+queuectl status
+queuectl status --json
+""",
+    ),
+}

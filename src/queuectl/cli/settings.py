@@ -1,0 +1,133 @@
+"""`config ...`: the settings, and where each comes from."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from queuectl.cli.command import Command, Context, Result
+from queuectl.config import Config, find_setting, set_value, show, unset_value
+from queuectl.config.settings import SETTINGS
+from queuectl.text import visible
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+def _configure_name(parser: ArgumentParser) -> None:
+    names = ", ".join(setting.name for setting in SETTINGS)
+    parser.add_argument("name", metavar="NAME", help=f"one of {names}")
+
+
+def _configure_set(parser: ArgumentParser) -> None:
+    _configure_name(parser)
+    parser.add_argument("value", metavar="VALUE", help="`queuectl config list` says what each is")
+
+
+def _set(context: Context) -> Result:
+    name, path = context.args.name, context.workspace().config
+    value = set_value(path, name, context.args.value)
+    _warn_of_environment(context, name)
+    return Result(data=_setting(_config(context), name), text=f"Set {name} = {show(value)}", ids=[])
+
+
+def _unset(context: Context) -> Result:
+    name = context.args.name
+    was_set = unset_value(context.workspace().config, name)
+    _warn_of_environment(context, name)
+    config = _config(context)
+    text = f"{name} = {show(config.get(name))} again" if was_set else f"{name} was not set"
+    return Result(data=_setting(config, name), text=text, ids=[])
+
+
+def _get(context: Context) -> Result:
+    config, name = _config(context), context.args.name
+    return Result(data=_setting(config, name), text=show(config.get(name)))
+
+
+def _list(context: Context) -> Result:
+    config = _config(context)
+
+    def text(stream: TextIO) -> None:
+        from queuectl.cli.tables import Column, Screen, Styled, write_table
+
+        columns = (
+            Column("NAME"),
+            Column("VALUE", right=True),
+            Column("DEFAULT", right=True),
+            Column("FROM"),
+            Column("MEANING", least=12),
+        )
+        rows = (
+            (
+                setting.name,
+                Styled(show(config.get(setting.name)), "bold"),
+                show(setting.default),
+                config.origin(setting.name),
+                setting.help,
+            )
+            for setting in SETTINGS
+        )
+        write_table(Screen(stream), columns, rows)
+
+    data = [_setting(config, setting.name) for setting in SETTINGS]
+    return Result(data=data, text=text, ids=[setting.name for setting in SETTINGS])
+
+
+def _config(context: Context) -> Config:
+    return Config.load(context.workspace().config, os.environ)
+
+
+def _setting(config: Config, name: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "value": config.get(name),
+        "default": find_setting(name).default,
+        "source": config.origin(name),
+    }
+
+
+def _warn_of_environment(context: Context, name: str) -> None:
+    variable = find_setting(name).variable
+    if os.environ.get(variable):
+        context.note(
+            f"{variable} in the environment wins over it: {visible(os.environ[variable], 60)}"
+        )
+
+
+COMMANDS = {
+    "config set": Command(
+        "Change a setting, in the file beside the queue. Workers take it over when they start.",
+        _set,
+        examples="""
+queuectl config set max_retries 5
+queuectl config set job_timeout 30m
+queuectl config set log_max_bytes 16MiB
+""",
+        configure=_configure_set,
+    ),
+    "config get": Command(
+        "Print the value of a setting.",
+        _get,
+        examples="""
+queuectl config get backoff_base
+""",
+        configure=_configure_name,
+    ),
+    "config list": Command(
+        "Print all settings, and where each comes from: a default, the file or the environment.",
+        _list,
+        examples="""
+queuectl config list
+queuectl config list --json
+""",
+    ),
+    "config unset": Command(
+        "Go back to the default of a setting.",
+        _unset,
+        examples="""
+queuectl config unset max_retries
+""",
+        configure=_configure_name,
+    ),
+}

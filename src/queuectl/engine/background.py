@@ -1,0 +1,122 @@
+"""A worker that outlives its terminal, whose start is reported in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from queuectl import errors
+from queuectl.engine import pidfile
+from queuectl.errors import CouldNotDo, QueuectlError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.workspace import Workspace
+
+_LOG_BYTES = 5 * 1024 * 1024
+_OLD_LOGS = 3
+
+
+def start(workspace: Workspace, work: Callable[[Callable[[str], None], Callable[[], None]], None]) -> int:
+    """Starts `work(say, on_ready)` in a process of its own, in a session of its own; returns its
+    pid once it has called `on_ready`.
+
+    Its remarks go to the worker log beside the database. Raises the QueuectlError that its start
+    ended with: Conflict when a background worker already runs for this queue.
+    """
+    report_out, report_in = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(report_out)
+        _become_worker(workspace, work, report_in)
+    os.close(report_in)
+    with os.fdopen(report_out, "rb") as stream:
+        report = stream.read()
+    if report == b"ready":
+        return pid
+    os.waitpid(pid, 0)
+    raise _error(report, workspace)
+
+
+def _become_worker(
+    workspace: Workspace, work: Callable[[Callable[[str], None], Callable[[], None]], None], report: int
+) -> None:
+    """The rest of the child's life. Never returns."""
+    status = 1
+    try:
+        os.setsid()
+        held = pidfile.hold(workspace.pidfile)
+        say = _redirect_output(workspace.worker_log)
+
+        def on_ready() -> None:
+            os.write(report, b"ready")
+            os.close(report)
+
+        try:
+            work(say, on_ready)
+            status = 0
+        except QueuectlError as error:
+            say(error.message)
+            raise
+        finally:
+            held.release()
+    except QueuectlError as error:
+        status = error.exit_status
+        _report(report, error)
+    except BaseException as error:
+        _report(report, CouldNotDo(f"unexpected {type(error).__name__}: {error}"))
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _redirect_output(path: str) -> Callable[[str], None]:
+    """Sends stdout and stderr to the worker log; returns what writes a dated line to it."""
+    import logging
+    from logging.handlers import RotatingFileHandler
+
+    os.umask(0o077)
+    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, delay=False)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+    import time
+
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("queuectl.worker")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    logging.raiseExceptions = False  # A full disk must not stop the worker.
+    stdin = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(stdin, 0)
+    os.dup2(handler.stream.fileno(), 1)
+    os.dup2(handler.stream.fileno(), 2)
+    return logger.info
+
+
+def _report(descriptor: int, error: QueuectlError) -> None:
+    import json
+
+    try:
+        os.write(descriptor, json.dumps([type(error).__name__, error.message, error.hint]).encode())
+    except OSError:
+        pass  # It had reported that it was ready; the log has the rest.
+
+
+def _error(report: bytes, workspace: Workspace) -> QueuectlError:
+    import json
+
+    if not report:
+        return CouldNotDo(
+            "the background worker ended before it was ready",
+            hint=f"See why in {workspace.worker_log}",
+        )
+    kind, message, hint = json.loads(report)
+    found = getattr(errors, kind, CouldNotDo)
+    return found(message, hint)  # type: ignore[no-any-return]

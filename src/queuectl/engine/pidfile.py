@@ -1,0 +1,97 @@
+"""The pidfile of a queue's background worker: at most one holds it, and holding it means living.
+
+The file is locked for as long as the process lives; the kernel frees the lock on any death. So
+the number in it is believed only while the lock is held, and a stale file is no obstacle.
+"""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import Conflict, EnvironmentFault
+from queuectl.text import visible
+
+
+class Pidfile:
+    """A held pidfile. Make one with `hold`."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+    def write(self, pid: int) -> None:
+        """Says who holds it."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % pid, 0)
+
+    def release(self) -> None:
+        """Removes the file and frees the lock."""
+        try:
+            os.unlink(self._path)  # While it is still locked: nobody else can hold it by now.
+        except OSError:
+            pass
+        os.close(self._fd)
+
+
+def hold(path: str) -> Pidfile:
+    """Takes the pidfile for this process and those it forks.
+
+    Raises Conflict with the holder's pid when a living process has it, EnvironmentFault when the
+    file cannot be written.
+    """
+    import fcntl
+
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise EnvironmentFault(f"cannot write {visible(path)}: {error.strerror}") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _read(fd)
+            os.close(fd)
+            who = f"pid {pid}" if pid else "it is just starting"
+            raise Conflict(
+                f"a background worker already runs for this queue ({who})",
+                hint="Stop it first: queuectl worker-stop",
+            ) from None
+        if _is_current(fd, path):
+            pidfile = Pidfile(path, fd)
+            pidfile.write(os.getpid())
+            return pidfile
+        os.close(fd)  # Its last holder removed it between our open and our lock.
+
+
+def holder(path: str) -> int | None:
+    """The pid of the living process that holds the pidfile; None when nobody does.
+
+    0 when somebody holds it who has not written its pid yet.
+    """
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _read(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_current(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
+
+
+def _read(fd: int) -> int:
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else 0

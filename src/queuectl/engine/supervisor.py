@@ -1,0 +1,94 @@
+"""Several worker processes under one parent, which starts a crashed one again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from queuectl.errors import CouldNotDo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LEAST_LIFE_SECONDS = 1.0
+"""A process that ends sooner is started again only after this long, so that no loop spins."""
+
+
+def supervise(
+    count: int,
+    work: Callable[[Callable[[], None]], int],
+    *,
+    say: Callable[[str], None],
+    on_ready: Callable[[], None],
+) -> None:
+    """Runs `work(on_ready)` in `count` processes until each has ended with status 0.
+
+    One that ends otherwise is started again, unless it had never been ready. SIGTERM and SIGINT
+    are passed on, and end this too once the processes have ended. Raises CouldNotDo when a
+    process cannot be started in the first place.
+    """
+    children: dict[int, float] = {}
+    stopping = False
+
+    def pass_on(number: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for pid in children:
+            _kill(pid, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    signal.signal(signal.SIGHUP, lambda number, frame: [_kill(pid, number) for pid in children])
+
+    for _ in range(count):
+        pid, ready = _start(work)
+        children[pid] = time.monotonic()
+        if not ready:
+            pass_on(signal.SIGTERM, None)
+            while children:
+                children.pop(os.waitpid(-1, 0)[0], None)
+            raise CouldNotDo("a worker process could not be started; see what it said above")
+    on_ready()
+    while children:
+        pid, status = os.waitpid(-1, 0)
+        born = children.pop(pid, None)
+        if born is None or status == 0 or stopping:
+            continue
+        say(f"worker process {pid} ended unexpectedly; starting another")
+        time.sleep(max(0.0, _LEAST_LIFE_SECONDS - (time.monotonic() - born)))
+        if not stopping:
+            children[_start(work)[0]] = time.monotonic()
+
+
+def _start(work: Callable[[Callable[[], None]], int]) -> tuple[int, bool]:
+    """Forks one process; returns its pid and whether it became ready."""
+    ready_out, ready_in = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ready_out)
+        status = 1
+        try:
+            # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
+            os.setpgid(0, 0)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)  # The parent's handlers are not for here.
+            status = work(lambda: _tell(ready_in))
+        finally:
+            os._exit(status)
+    os.close(ready_in)
+    with os.fdopen(ready_out, "rb") as stream:
+        return pid, stream.read() == b"ready"
+
+
+def _tell(descriptor: int) -> None:
+    os.write(descriptor, b"ready")
+    os.close(descriptor)
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,111 @@
+"""One attempt's part of a log, while its command writes into it. Few system calls: every job pays."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from queuectl.job_logs import files
+from queuectl.jobs.when import iso
+from queuectl.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.job_logs.cutting import Cutter
+
+
+class OpenLog:
+    """An attempt's part of the log, open. The command gets `fd` as its stdout and stderr.
+
+    `start` is the offset of the header line. Read it again after `close`: a command can empty
+    the file (`> /dev/stdout` does), and then its part begins at 0.
+    """
+
+    __slots__ = ("_attempt", "_cutter", "_path", "fd", "max_bytes", "start")
+
+    def __init__(self, fd: int, path: str, attempt: int, line: bytes, max_bytes: int) -> None:
+        self.fd = fd
+        self.max_bytes = max_bytes
+        self._path = path
+        self._attempt = attempt
+        self._cutter: Cutter | None = None
+        self.start = _append(fd, line) - len(line)
+
+    def discard(self) -> None:
+        """Take the header line back and close the file: the attempt was not begun after all."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.fd, self.start)
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+        self.fd = -1
+
+    def limit(self) -> None:
+        """Keep this part of the log from outgrowing `max_bytes`; call it about once a second.
+
+        Costs one fstat while the part is small enough. From when it is not, a thread keeps
+        cutting it until `close`, because giving back what a fast writer wrote in a second can
+        take 100 ms.
+        """
+        if self._cutter is None and self._is_too_long(os.fstat(self.fd).st_size):
+            # Tried again the next time: the command must not suffer.
+            with contextlib.suppress(OSError):
+                self._cutter = self._new_cutter()
+                self._cutter.start()
+
+    def close(self, outcome_text: str, finished_at: int, seconds: float) -> int:
+        """Write the closing line, close the file, and return the offset at which this part ends.
+
+        The line reads `[queuectl] attempt 1 ended <finished_at> after <seconds>s: <outcome_text>`.
+        A full disk costs the line, and is no error: the outcome matters more. A part that is too
+        long is cut to its limit first, which can take some 25 ms for 64 MiB.
+        """
+        line = (
+            f"[queuectl] attempt {self._attempt} ended {iso(finished_at)}"
+            f" after {seconds:.3f}s: {visible(outcome_text, 400)}\n"
+        ).encode()
+        end = os.lseek(self.fd, 0, os.SEEK_END)
+        if end < self.start:
+            self.start = 0
+        with contextlib.suppress(OSError):
+            if self._cutter is None and self._is_too_long(end):
+                self._cutter = self._new_cutter()
+            if self._cutter is not None:
+                self._cutter.finish()
+                end = os.lseek(self.fd, 0, os.SEEK_END)
+        with contextlib.suppress(OSError):
+            end = _append(self.fd, line)
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+        self.fd = -1
+        return end
+
+    def _is_too_long(self, size: int) -> bool:
+        return 0 < self.max_bytes < size - self.start
+
+    def _new_cutter(self) -> Cutter:
+        from queuectl.job_logs.cutting import Cutter
+
+        return Cutter(self.fd, self._path, self.start, self.max_bytes)
+
+
+def header(
+    attempt: int, *, max_retries: int, started_at: int, worker: str, command: str, cwd: str
+) -> bytes:
+    """The first line of an attempt's part."""
+    # A run made up for a lost worker can go past the number that max_retries allows.
+    of = f" of {max_retries + 1}" if attempt <= max_retries + 1 else ""
+    return (
+        f"[queuectl] attempt {attempt}{of} started {iso(started_at)} by worker {visible(worker)}"
+        f" in {visible(cwd, 200)}: {visible(command, 200)}\n"
+    ).encode()
+
+
+def _append(fd: int, line: bytes) -> int:
+    """Add a line, on a line of its own, and return the offset of its end."""
+    size = os.lseek(fd, 0, os.SEEK_END)
+    data = b"\n" + line if size and files.read_at(fd, 1, size - 1) != b"\n" else line
+    if os.write(fd, data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # Not size + len(data): a process that an earlier attempt left behind may be writing as well.
+    return os.lseek(fd, 0, os.SEEK_CUR)
