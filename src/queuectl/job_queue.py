@@ -135,7 +135,9 @@ class JobQueue:
     def defaults(self) -> Defaults:
         """What a new job takes where it says nothing: this folder, the configured retries."""
         config = self.config
-        return Defaults(cwd=_current_folder(), max_retries=config.max_retries, on_lost=config.on_lost)
+        return Defaults(
+            cwd=_current_folder(), max_retries=config.max_retries, on_lost=config.on_lost
+        )
 
     def submit(self, jobs: Sequence[NewJob]) -> list[str]:
         """Stores checked jobs, all or none, and returns their ids."""
@@ -213,7 +215,8 @@ class JobQueue:
                 others = f" and {len(left) - 1} more" if len(left) > 1 else ""
                 raise WaitTimedOut(
                     f"job {left[0]}{others} had not ended after {timeout:g} s",
-                    hint="It goes on by itself; wait again, or see it with: queuectl show " + left[0],
+                    hint="It goes on by itself; wait again, or see it with: queuectl show "
+                    + left[0],
                 )
             if tick is not None:
                 tick()
@@ -274,17 +277,23 @@ class JobQueue:
         """What an integrity check of the database finds wrong, a line each; reads all of it."""
         return self._storage.check()
 
-    def backup(self, path: str | os.PathLike[str]) -> None:
-        """Writes a consistent copy of the database to a new file while the queue goes on.
+    def engine_version(self) -> str:
+        """Which database holds the queue, for people: 'SQLite 3.54.1'."""
+        return self._storage.engine_version()
+
+    def backup(self, path: str | os.PathLike[str]) -> str:
+        """Writes a consistent copy of the database to a new file while the queue goes on; returns
+        its absolute path.
 
         Raises CouldNotDo when the file exists.
         """
         target = os.path.abspath(os.fspath(path))
         if os.path.lexists(target):
-            raise CouldNotDo(f"{target} exists already", hint="Name a file that does not exist yet.")
-        # Made first, so that the copy is as private as the original.
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            raise CouldNotDo(
+                f"{target} exists already", hint="Name a file that does not exist yet."
+            )
         self._storage.backup(target)
+        return target
 
     def existing(self, job_ids: Sequence[str]) -> set[str]:
         """Those of the ids that belong to a job."""
@@ -312,7 +321,7 @@ def _fields(job: str | Mapping[str, object]) -> Mapping[str, object]:
         return job
     if not isinstance(command, (list, tuple)) or not all(isinstance(w, str) for w in command):
         raise InvalidInput("command must be text, or a list of words")
-    from queuectl.jobs.quoting import join
+    from queuectl.quoting import join
 
     return {**job, "command": join(command)}
 

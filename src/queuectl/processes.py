@@ -69,13 +69,45 @@ def started(pid: int) -> str | None:
     """
     if not _PROC:
         return _started_elsewhere(pid)
+    fields = _status(pid)
+    return None if fields is None or fields[0] in _ZOMBIE else fields[19].decode("ascii")
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process of this group still runs. Zombies do not count: whoever should reap them
+    may be slow about it.
+    """
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    if not _PROC:
+        return True
+    wanted = b"%d" % group
+    for pid in _pids():
+        fields = _status(pid)
+        if fields is not None and fields[2] == wanted and fields[0] not in _ZOMBIE:
+            return True
+    return False
+
+
+_ZOMBIE = (b"Z", b"X")
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _status(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the state on (proc_pid_stat(5)); None when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name in parentheses may hold anything, also spaces and parentheses.
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
 
 
 def _started_elsewhere(pid: int) -> str | None:
@@ -90,6 +122,16 @@ def _started_elsewhere(pid: int) -> str | None:
         return None
 
 
+def ancestors() -> set[int]:
+    """This process, its parent, and so on up to the first one."""
+    import psutil
+
+    try:
+        return {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    except psutil.Error:
+        return {os.getpid(), os.getppid()}
+
+
 class Judgement:
     """What can be said of a worker: it lives, it is gone, or it does not answer."""
 
@@ -102,9 +144,9 @@ class Judgement:
 def judge_worker(worker: WorkerRecord, me: Identity, now: int) -> str:
     """Whether a registered worker lives: by its process where that can be seen, else by its lease."""
     if worker.boot_id == me.boot_id:
-        if worker.process_space == me.process_space:
-            if started(worker.pid) != worker.process_started:
-                return Judgement.GONE
+        same_space = worker.process_space == me.process_space
+        if same_space and started(worker.pid) != worker.process_started:
+            return Judgement.GONE
         return Judgement.ALIVE if worker.lease_left_seconds > 0 else Judgement.SILENT
     if worker.host == me.host:
         return Judgement.GONE  # The machine was started anew since.
@@ -161,13 +203,12 @@ def _environments() -> Iterator[tuple[int, bytes]]:
     if not _PROC:
         yield from _environments_elsewhere()
         return
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    yield int(name), file.read()
-            except OSError:
-                continue
+    for pid in _pids():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                yield pid, file.read()
+        except OSError:
+            continue
 
 
 def _environments_elsewhere() -> Iterator[tuple[int, bytes]]:

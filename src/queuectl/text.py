@@ -30,9 +30,7 @@ def visible(text: str, limit: int | None = None) -> str:
         text = text[: max(limit - 3, 0)] + "..."
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        _escape(c) if c in _INVISIBLE or "\ud800" <= c <= "\udfff" else c for c in text
-    )
+    return "".join(_escape(c) if c in _INVISIBLE or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:

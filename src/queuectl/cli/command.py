@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from queuectl.jobs.job import NewJob
 
 
+# Else argparse looks for translations of its few words in a dozen folders, at every start.
+argparse._ = lambda text: text  # type: ignore[attr-defined]
+
+
 class Result:
     """What a command found or did. One place (`execute`) prints it, in the form that was asked for.
 

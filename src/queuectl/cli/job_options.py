@@ -124,7 +124,7 @@ def _command(context: Context) -> str:
             raise InvalidInput(
                 "no command follows --", hint="For example: queuectl enqueue -- python my_script.py"
             )
-        from queuectl.jobs.quoting import join
+        from queuectl.quoting import join
 
         return join(context.words)
     if args.command_file is None:

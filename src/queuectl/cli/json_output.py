@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator
 
 from queuectl.jobs.when import iso
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
     from queuectl.job_queue import WorkerRecord
     from queuectl.jobs.job_view import Attempt, Job
 
@@ -18,6 +20,8 @@ HIDDEN = "***"
 
 def write_json(data: object, stream: TextIO) -> None:
     """Writes a value, or an iterator of values as an array, one to a line, while it is read."""
+    import json
+
     if not isinstance(data, Iterator):
         json.dump(data, stream, indent=2)
         stream.write("\n")

@@ -1,4 +1,4 @@
-"""`list`, `show`, `status`: what is in the queue."""
+"""`list` and `show`: the jobs in the queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from queuectl.jobs.lifecycle import State
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
-    from queuectl.cli.tables import Screen
+    from queuectl.cli.screen import Screen
     from queuectl.job_queue import JobQueue
     from queuectl.jobs.job_view import Job
 
@@ -58,7 +58,7 @@ def list_result(
         return Result()
 
     def text(stream: TextIO) -> None:
-        from queuectl.cli.tables import Screen
+        from queuectl.cli.screen import Screen
 
         if args.limit is None and len(first) > ROWS:
             write(Screen(stream), first[:ROWS], now)
@@ -97,7 +97,7 @@ def show_result(context: Context, queue: JobQueue, job: Job) -> Result:
         return Result(data=job_with_attempts(job, attempts, show_env=args.show_env))
 
     def text(stream: TextIO) -> None:
-        from queuectl.cli.tables import Screen
+        from queuectl.cli.screen import Screen
         from queuectl.cli.views import write_job
 
         now, show_env = queue.now(), args.show_env
@@ -154,35 +154,6 @@ def _show(context: Context) -> Result:
     return show_result(context, queue, queue.get(context.args.id))
 
 
-def _status(context: Context) -> Result:
-    queue = context.queue()
-    counts, scheduled, database = queue.counts(), queue.scheduled(), queue.workspace.database
-    workers = []
-    if registered := queue.workers():
-        from queuectl.processes import is_alive
-
-        workers = [(worker, is_alive(worker)) for worker in registered]
-    if context.args.json:
-        from queuectl.cli.json_output import worker_object
-
-        return Result(
-            data={
-                "jobs": {state.value: count for state, count in counts.items()},
-                "scheduled": scheduled,
-                "workers": [worker_object(worker, alive) for worker, alive in workers],
-                "database": database,
-            }
-        )
-
-    def text(stream: TextIO) -> None:
-        from queuectl.cli.tables import Screen
-        from queuectl.cli.views import write_status
-
-        write_status(Screen(stream), counts, scheduled, workers, database)
-
-    return Result(text=text)
-
-
 COMMANDS = {
     "list": Command(
         "List jobs, the newest first.",
@@ -203,13 +174,5 @@ queuectl show 5f2c1a
 queuectl show nightly-backup --json
 """,
         configure=_configure_show,
-    ),
-    "status": Command(
-        "Count the jobs in each state, and see who works on them.",
-        _status,
-        examples="""
-queuectl status
-queuectl status --json
-""",
     ),
 }

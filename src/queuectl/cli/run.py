@@ -17,7 +17,7 @@ from queuectl.cli.job_options import (
 from queuectl.errors import InvalidInput
 from queuectl.job_logs import LogNotFound
 from queuectl.jobs.lifecycle import FINISHED, State
-from queuectl.jobs.quoting import join
+from queuectl.quoting import join
 from queuectl.text import visible
 
 if TYPE_CHECKING:

@@ -49,7 +49,8 @@ def _list(context: Context) -> Result:
     config = _config(context)
 
     def text(stream: TextIO) -> None:
-        from queuectl.cli.tables import Column, Screen, Styled, write_table
+        from queuectl.cli.screen import Screen
+        from queuectl.cli.tables import Column, write_table
 
         columns = (
             Column("NAME"),
@@ -61,7 +62,7 @@ def _list(context: Context) -> Result:
         rows = (
             (
                 setting.name,
-                Styled(show(config.get(setting.name)), "bold"),
+                (show(config.get(setting.name)), "bold"),
                 show(setting.default),
                 config.origin(setting.name),
                 setting.help,

@@ -1,128 +1,55 @@
-"""Aligned text for people: whole in a pipe, cut to the width of a terminal, coloured on one."""
+"""Aligned columns for people: whole in a pipe, cut on a terminal so that no line wraps."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from typing import NamedTuple, TextIO
 
-from queuectl.text import visible
+from queuectl.cli.screen import Screen, cut, text_width
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Cell = tuple[str, str]
+    """A text and its colour ("" for none)."""
+    Row = Sequence[str | Cell]
 
 _GAP = "  "
 _MEASURED = 500
 """Rows that the widths are taken from; what follows is written as it is read."""
 
-_COLOURS = {
-    "bold": "1",
-    "dim": "2",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "cyan": "36",
-}
 
+class Column:
+    """A column. `right` aligns it as numbers are; `least` is how narrow a terminal may make it
+    (None: not at all); `dots` marks what was cut off, which the beginning of an id can do without.
+    """
 
-class Column(NamedTuple):
-    """A column: its title, and what may be done to fit it."""
+    __slots__ = ("dots", "least", "right", "title")
 
-    title: str
-    right: bool = False
-    """Whether it is aligned to the right, as numbers are."""
-    least: int | None = None
-    """How narrow it may be cut on a terminal; None for not at all."""
-    dots: bool = True
-    """Whether a cut is marked by dots. The beginning of an id is as good as the whole."""
-
-
-class Styled(NamedTuple):
-    """A cell with a colour."""
-
-    text: str
-    colour: str
-
-
-Cell = str | Styled
-Row = Sequence[Cell]
-
-
-class Screen:
-    """What a stream can show: its width (None: no limit), colours, and which characters."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._encoding = stream.encoding or "utf-8"
-        is_terminal = stream.isatty()
-        self.width = _terminal_width() if is_terminal else None
-        self._colours = is_terminal and _may_colour()
-
-    def shown(self, text: str) -> str:
-        """The text as this stream can show it, on one line."""
-        text = visible(text)
-        if text.isascii():
-            return text
-        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
-
-    def cut(self, text: str) -> str:
-        """The text, cut to the width of the stream."""
-        return text if self.width is None else cut(text, self.width)
-
-    def paint(self, text: str, colour: str) -> str:
-        """The text in that colour, if the stream has colours."""
-        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colours and colour else text
-
-    def write(self, line: str) -> None:
-        """Writes a line."""
-        self._stream.write(line + "\n")
+    def __init__(
+        self, title: str, *, right: bool = False, least: int | None = None, dots: bool = True
+    ) -> None:
+        self.title = title
+        self.right = right
+        self.least = least
+        self.dots = dots
 
 
 def write_table(screen: Screen, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    """Writes a heading and the rows; only the first few hundred are held in memory."""
-    titles = tuple(column.title for column in columns)
-    shown = (_shown(screen, row) for row in rows)
-    first = list(islice(shown, _MEASURED))
-    widths = _widths(columns, [titles, *([cell.text for cell in row] for row in first)])
+    """Writes a heading and the rows. Only the first few hundred are held in memory."""
+    heading = [(column.title, "bold") for column in columns]
+    cells = (_cells(screen, row) for row in rows)
+    first = [heading, *islice(cells, _MEASURED)]
+    widths = [max(text_width(row[at][0]) for row in first) for at in range(len(columns))]
     if screen.width is not None:
         widths = _fitted(columns, widths, screen.width)
-    heading = [Styled(title, "bold") for title in titles]
-    for row in chain([heading], first, shown):
+    for row in chain(first, cells):
         screen.write(_line(screen, columns, widths, row))
 
 
-def cut(text: str, width: int, *, dots: bool = True) -> str:
-    """The beginning of the text that fits into so many places of a terminal."""
-    if text_width(text) <= width:
-        return text
-    end = "..." if dots and width > 3 else ""
-    kept, places = [], width - len(end)
-    for character in text:
-        places -= text_width(character)
-        if places < 0:
-            break
-        kept.append(character)
-    return "".join(kept) + end
-
-
-def text_width(text: str) -> int:
-    """How many places of a terminal the text takes: some characters take two, some none."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def _shown(screen: Screen, row: Row) -> list[Styled]:
-    return [
-        Styled(screen.shown(cell), "")
-        if isinstance(cell, str)
-        else Styled(screen.shown(cell.text), cell.colour)
-        for cell in row
-    ]
-
-
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(text_width(row[at]) for row in rows) for at in range(len(columns))]
+def _cells(screen: Screen, row: Row) -> list[Cell]:
+    coloured = (cell if isinstance(cell, tuple) else (cell, "") for cell in row)
+    return [(screen.shown(text), colour) for text, colour in coloured]
 
 
 def _fitted(columns: Sequence[Column], widths: Sequence[int], available: int) -> list[int]:
@@ -139,32 +66,19 @@ def _fitted(columns: Sequence[Column], widths: Sequence[int], available: int) ->
 
 
 def _line(
-    screen: Screen, columns: Sequence[Column], widths: Sequence[int], row: Sequence[Styled]
+    screen: Screen, columns: Sequence[Column], widths: Sequence[int], row: Sequence[Cell]
 ) -> str:
     line, used = "", 0
-    for column, width, cell in zip(columns, widths, row, strict=True):
-        gap = _GAP if line else ""
-        room, text = width, cell.text
+    for column, width, (text, colour) in zip(columns, widths, row, strict=True):
+        gap = _GAP if used else ""
+        room = width
         if screen.width is not None:
             room = min(width, screen.width - used - len(gap))
-            if room <= 0:
+            if room <= 0:  # What no longer fits is left out.
                 break
-            text = cut(text, room, dots=column.dots)
+            text = cut(text, room, dots=column.dots)  # noqa: PLW2901
         padding = " " * (room - text_width(text))
-        painted = screen.paint(text, cell.colour)
+        painted = screen.paint(text, colour)
         line += gap + (padding + painted if column.right else painted + padding)
         used += len(gap) + room
     return line.rstrip()
-
-
-def _terminal_width() -> int:
-    import shutil
-
-    return max(shutil.get_terminal_size().columns, 20)
-
-
-def _may_colour() -> bool:
-    # https://no-color.org: any value but an empty one. Older consoles of Windows show the codes.
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    return os.name == "posix" or "WT_SESSION" in os.environ

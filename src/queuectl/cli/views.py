@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli.json_output import HIDDEN, worker_state
-from queuectl.cli.tables import Column, Row, Screen, Styled, write_table
-from queuectl.job_logs import LogNotFound
+from queuectl.cli.screen import STATE_COLOURS, Screen
+from queuectl.cli.tables import Column, write_table
 from queuectl.jobs import duration
 from queuectl.jobs.lifecycle import WAITING, State
-from queuectl.jobs.quoting import join
 from queuectl.jobs.when import ago, iso
+from queuectl.quoting import join
 
 if TYPE_CHECKING:
+    from queuectl.cli.tables import Row
     from queuectl.job_logs import JobLogs
     from queuectl.job_queue import WorkerRecord
     from queuectl.jobs.job_view import Attempt, Job
-
-_STATE_COLOURS = {
-    State.PROCESSING: "cyan",
-    State.COMPLETED: "green",
-    State.FAILED: "yellow",
-    State.DEAD: "red",
-    State.CANCELLED: "dim",
-}
 
 _JOB_COLUMNS = (
     Column("ID", least=8, dots=False),
@@ -34,14 +27,14 @@ _JOB_COLUMNS = (
     Column("PRIORITY", right=True),
     Column("CREATED", right=True),
     Column("DUE", right=True),
-    Column("COMMAND", least=12),
+    Column("COMMAND", least=30),
 )
 _DEAD_COLUMNS = (
     Column("ID", least=8, dots=False),
     Column("RUNS", right=True),
     Column("DIED", right=True),
-    Column("ERROR", least=12),
-    Column("COMMAND", least=12),
+    Column("ERROR", least=20),
+    Column("COMMAND", least=20),
 )
 _ATTEMPT_COLUMNS = (
     Column("RUN", right=True),
@@ -101,56 +94,27 @@ def write_job(
     fields = [(label, value) for label, value in _fields(job, now, show_env=show_env) if value]
     width = max(len(label) for label, _ in fields)
     for label, value in fields:
-        colour = _STATE_COLOURS.get(job.state, "") if label == "State" else ""
+        colour = STATE_COLOURS[job.state] if label == "State" else ""
         screen.write(f"{label:<{width}}  {screen.paint(screen.shown(value), colour)}")
     if attempts:
-        screen.write("")
+        screen.write()
         write_table(screen, _ATTEMPT_COLUMNS, (_attempt_row(attempt, now) for attempt in attempts))
     output = _last_lines(logs, job.id)
     if output:
         screen.write(f"\nThe last lines of {screen.shown(logs.path(job.id))}:")
         for line in output:
-            screen.write(screen.cut(f"  {screen.shown(line)}"))
+            screen.write(screen.fit(f"  {screen.shown(line)}"))
     steps = list(_next_steps(job, has_log=bool(output)))
     if steps:
-        screen.write("")
+        screen.write()
         for what, words in steps:
             screen.write(f"{what}: {screen.shown(join(words))}")
-
-
-def write_status(
-    screen: Screen,
-    counts: Mapping[State, int],
-    scheduled: int,
-    workers: Sequence[tuple[WorkerRecord, bool]],
-    database: str,
-) -> None:
-    """How many jobs are in which state, and who works on them."""
-    width = max(len(f"{count:,}") for count in counts.values())
-    for state, count in counts.items():
-        colour = _STATE_COLOURS.get(state, "") if count else "dim"
-        screen.write(f"{screen.paint(f'{state:<10}', colour)}  {count:>{width},}")
-    if scheduled:
-        screen.write(
-            f"\n{scheduled:,} of these {'waits' if scheduled == 1 else 'wait'} for a later time"
-        )
-    screen.write("")
-    alive = [worker for worker, lives in workers if lives]
-    lost = len(workers) - len(alive)
-    slots, running = sum(w.slots for w in alive), sum(w.running for w in alive)
-    if alive:
-        screen.write(f"workers     {len(alive)} alive, running {running} of {slots} at a time")
-    else:
-        screen.write("workers     none; start one with: queuectl worker-start")
-    if lost:
-        screen.write(f"            {lost} lost; mend with: queuectl doctor --fix")
-    screen.write(f"database    {screen.shown(database)}")
 
 
 def _job_row(job: Job, now: int) -> Row:
     return (
         job.id,
-        Styled(job.state, _STATE_COLOURS.get(job.state, "")),
+        (job.state, STATE_COLOURS[job.state]),
         _runs(job),
         str(job.priority),
         ago(job.created_at, now),
@@ -166,7 +130,7 @@ def _attempt_row(attempt: Attempt, now: int) -> Row:
         str(attempt.attempt),
         _moment(attempt.started_at),
         _took((now if ended is None else ended) - attempt.started_at),
-        Styled(attempt.outcome, colour),
+        (attempt.outcome, colour),
         attempt.worker or "-",
         attempt.error or "-",
     )
@@ -176,7 +140,7 @@ def _worker_row(worker: WorkerRecord, alive: bool, now: int) -> Row:
     state = worker_state(worker, alive)
     return (
         worker.name,
-        Styled(state, {"alive": "green", "stopping": "yellow", "lost": "red"}[state]),
+        (state, {"alive": "green", "stopping": "yellow", "lost": "red"}[state]),
         str(worker.pid),
         worker.host,
         worker.mode,
@@ -231,6 +195,8 @@ def _next_steps(job: Job, *, has_log: bool) -> Iterator[tuple[str, list[str]]]:
 
 
 def _last_lines(logs: JobLogs, job_id: str) -> list[str]:
+    from queuectl.job_logs import LogNotFound
+
     try:
         size = os.path.getsize(logs.path(job_id))
         # A line can be as long as the whole log.

@@ -71,19 +71,20 @@ def _start(context: Context) -> Result:
     def work(say: Callable[[str], None], on_ready: Callable[[], None]) -> None:
         nonlocal tally
 
-        def ready(name: str) -> None:
-            slots = f"{orders.slots} slot{'s' * (orders.slots != 1)}"
-            say(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
-            on_ready()
-
-        def one(ready_now: Callable[[], None]) -> int:
+        def one(on_ready: Callable[[], None]) -> int:
             nonlocal tally
+
+            def ready(name: str) -> None:
+                slots = f"{orders.slots} slot{'s' * (orders.slots != 1)}"
+                say(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
+                on_ready()
+
             try:
                 tally = run_worker(
                     workspace,
                     orders,
                     say=say,
-                    on_ready=lambda name: (ready(name), ready_now())[-1],
+                    on_ready=ready,
                     on_ended=_ended_line(say, context),
                 )
             except QueuectlError as error:
@@ -99,7 +100,7 @@ def _start(context: Context) -> Result:
 
             supervise(count, one, say=say, on_ready=on_ready)
         else:
-            one(lambda: None)
+            one(on_ready)
 
     if args.background:
         from queuectl.engine import background

@@ -58,7 +58,8 @@ class Attempt:
 
     def outcome(self) -> Outcome:
         """How it ended, once `status` is known."""
-        assert self.status is not None
+        if self.status is None:
+            raise ValueError("the attempt has not ended")
         code = os.waitstatus_to_exitcode(self.status)
         exit_code, by_signal = (code, None) if code >= 0 else (None, -code)
         if self.ending == "timeout":

@@ -19,7 +19,9 @@ _LOG_BYTES = 5 * 1024 * 1024
 _OLD_LOGS = 3
 
 
-def start(workspace: Workspace, work: Callable[[Callable[[str], None], Callable[[], None]], None]) -> int:
+def start(
+    workspace: Workspace, work: Callable[[Callable[[str], None], Callable[[], None]], None]
+) -> int:
     """Starts `work(say, on_ready)` in a process of its own, in a session of its own; returns its
     pid once it has called `on_ready`.
 
@@ -43,7 +45,9 @@ def start(workspace: Workspace, work: Callable[[Callable[[str], None], Callable[
 
 
 def _become_worker(
-    workspace: Workspace, work: Callable[[Callable[[str], None], Callable[[], None]], None], report: int
+    workspace: Workspace,
+    work: Callable[[Callable[[str], None], Callable[[], None]], None],
+    report: int,
 ) -> None:
     """The rest of the child's life. Never returns."""
     status = 1
@@ -67,7 +71,7 @@ def _become_worker(
     except QueuectlError as error:
         status = error.exit_status
         _report(report, error)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent waits to hear
         _report(report, CouldNotDo(f"unexpected {type(error).__name__}: {error}"))
         import traceback
 
@@ -79,13 +83,12 @@ def _become_worker(
 def _redirect_output(path: str) -> Callable[[str], None]:
     """Sends stdout and stderr to the worker log; returns what writes a dated line to it."""
     import logging
+    import time
     from logging.handlers import RotatingFileHandler
 
     os.umask(0o077)
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, delay=False)
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
-    import time
-
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logger = logging.getLogger("queuectl.worker")
@@ -95,8 +98,9 @@ def _redirect_output(path: str) -> Callable[[str], None]:
     logging.raiseExceptions = False  # A full disk must not stop the worker.
     stdin = os.open(os.devnull, os.O_RDONLY)
     os.dup2(stdin, 0)
-    os.dup2(handler.stream.fileno(), 1)
-    os.dup2(handler.stream.fileno(), 2)
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     return logger.info
 
 
@@ -118,5 +122,5 @@ def _error(report: bytes, workspace: Workspace) -> QueuectlError:
             hint=f"See why in {workspace.worker_log}",
         )
     kind, message, hint = json.loads(report)
-    found = getattr(errors, kind, CouldNotDo)
-    return found(message, hint)  # type: ignore[no-any-return]
+    found: type[QueuectlError] = getattr(errors, kind, CouldNotDo)
+    return found(message, hint)

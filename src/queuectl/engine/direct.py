@@ -14,7 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PLAIN: Callable[[str], object] = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+:,./= -]*").fullmatch
+_PLAIN: Callable[[str], object] = re.compile(
+    r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+:,./= -]*"
+).fullmatch
 
 # Reserved words and built-ins of POSIX sh, dash, bash, ksh and busybox. Where a program of the
 # same name exists it may differ from the built-in (`echo`, `printf`, `kill`, `test`, `time`).
@@ -24,7 +26,7 @@ _SHELLS_OWN = frozenset(
     continue coproc declare dirs disown do done echo elif else enable esac eval exec exit export
     false fc fg fi for function functions getopts hash help hist history if in integer inlib jobs
     kill let local logout mapfile nameref newgrp nohup popd print printf pushd pwd read readarray
-    readonly redirect return select set shift shopt sleep source stop suspend test then time times
+    readonly redirect return select set shift shopt source stop suspend test then time times
     trap true type typeset ulimit umask unalias unset until vmap vpath wait whence while
     """.split()
 )

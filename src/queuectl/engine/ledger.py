@@ -79,6 +79,7 @@ class Ledger(threading.Thread):
 
     @property
     def worker_id(self) -> str:
+        """The id its worker is registered under."""
         return self._worker.id
 
     def trade(self, settlements: list[Settlement], capacity: int) -> list[Claim]:
@@ -124,13 +125,14 @@ class Ledger(threading.Thread):
     # ---- the thread
 
     def run(self) -> None:
+        """The thread's life; it ends early when the worker is fenced or the database is beyond use."""
         try:
             self._run()
         except WorkerFenced:
             self.fenced = True
         except QueuectlError as error:
             self.failure = error
-        except Exception as error:  # A defect; the worker must not go on without its ledger.
+        except Exception as error:  # noqa: BLE001 - a worker must not go on without its ledger
             self.failure = QueuectlError(f"unexpected {type(error).__name__}: {error}")
         self._wake_worker()
 
@@ -161,9 +163,7 @@ class Ledger(threading.Thread):
             self._settlements, self._returned = [], []
         return batch
 
-    def _write(
-        self, settlements: list[Settlement], returned: list[Claim], wanted: int
-    ) -> int:
+    def _write(self, settlements: list[Settlement], returned: list[Claim], wanted: int) -> int:
         """One commit; tried until it succeeds. Returns how many jobs were claimed."""
         while True:
             try:
@@ -175,7 +175,9 @@ class Ledger(threading.Thread):
             except _FATAL:
                 raise
             except DatabaseError as error:
-                wanted = 0  # Only what must be kept is tried again; work is claimed when all is well.
+                wanted = (
+                    0  # Only what must be kept is tried again; work is claimed when all is well.
+                )
                 self._wait_out(error)
                 if not settlements and not returned:
                     return 0

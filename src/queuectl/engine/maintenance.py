@@ -68,10 +68,12 @@ def rescue_lost(
             continue
         held = storage.fence(worker.id)
         ended = tree.end_orphans(database, held, grace_seconds)
+        if ended is None:
+            continue  # Tried again in the next round; until then its jobs stay where they are.
         jobs = storage.rescue(worker.id, lambda claim: judge(claim, LOST, policy), LOST)
         # A worker that was only stopped may have started one more command as it woke.
-        ended += tree.end_orphans(database, held, grace_seconds)
-        rescues.append(Rescue(worker, jobs, ended))
+        ended |= tree.end_orphans(database, held, 0) or set()
+        rescues.append(Rescue(worker, jobs, len(ended)))
     return rescues
 
 
@@ -117,6 +119,7 @@ class Maintenance(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        """The thread's life: a round about every second."""
         file = _file_id(self._database)
         me = processes.this_process()
         storage = None

@@ -78,7 +78,9 @@ def run_worker(
     me = processes.this_process()
     name = f"{me.host}:{me.pid}"
     storage = open_worker_storage(workspace.database, clock)
-    poll_seconds = config.poll_interval_seconds if orders.poll_seconds is None else orders.poll_seconds
+    poll_seconds = (
+        config.poll_interval_seconds if orders.poll_seconds is None else orders.poll_seconds
+    )
 
     def make_ledger(wake_worker: Callable[[], None]) -> Ledger:
         record = NewWorker(

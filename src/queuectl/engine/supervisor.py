@@ -32,15 +32,18 @@ def supervise(
     children: dict[int, float] = {}
     stopping = False
 
-    def pass_on(number: int, frame: object) -> None:
-        nonlocal stopping
-        stopping = True
+    def tell_all(number: int, frame: object) -> None:
         for pid in children:
             _kill(pid, number)
 
+    def pass_on(number: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        tell_all(number, frame)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    signal.signal(signal.SIGHUP, lambda number, frame: [_kill(pid, number) for pid in children])
+    signal.signal(signal.SIGHUP, tell_all)
 
     for _ in range(count):
         pid, ready = _start(work)

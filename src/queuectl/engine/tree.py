@@ -14,9 +14,12 @@ from queuectl import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from queuectl.jobs.claim import Claim
+
+_STUBBORN_SECONDS = 5.0
+"""SIGKILL ends a process at once, unless it hangs inside the kernel."""
 
 
 def send(pid: int, database: str, claim: Claim, number: int) -> None:
@@ -28,41 +31,45 @@ def send(pid: int, database: str, claim: Claim, number: int) -> None:
 
 def is_gone(pid: int, database: str, claim: Claim) -> bool:
     """Whether nothing of the attempt's tree runs any more."""
-    try:
-        os.killpg(pid, 0)
-        return False
-    except ProcessLookupError:
-        pass
-    except PermissionError:
-        return False
-    return not processes.of_job(database, claim.id, claim.attempt)
+    return not (processes.group_lives(pid) or processes.of_job(database, claim.id, claim.attempt))
 
 
-def end_orphans(database: str, claims: Iterable[Claim], grace_seconds: float) -> int:
-    """Ends what still runs of attempts whose worker is lost; returns how many processes there were.
+def end_orphans(database: str, claims: Iterable[Claim], grace_seconds: float) -> set[int] | None:
+    """Ends what still runs of attempts whose worker is lost; returns the processes it found.
 
-    SIGTERM first, SIGKILL after `grace_seconds`; returns when nothing is left.
+    None when something would not end: then its job must not run again yet.
     """
     attempts = {(claim.id, str(claim.attempt)) for claim in claims}
+    if not attempts:
+        return set()
+    return end_processes(lambda: _orphans(database, attempts), grace_seconds)
+
+
+def end_processes(find: Callable[[], set[int]], grace_seconds: float) -> set[int] | None:
+    """Ends the processes that `find` finds, and those that it still finds afterwards.
+
+    SIGTERM first, SIGKILL after `grace_seconds`; returns all that were found once none is left,
+    or None if some were still there `_STUBBORN_SECONDS` after that.
+    """
     seen: set[int] = set()
     deadline = time.monotonic() + grace_seconds
-    while left := _orphans(database, attempts):
-        late = time.monotonic() >= deadline
+    while left := find():
+        late = time.monotonic() - deadline
+        if late > _STUBBORN_SECONDS:
+            return None
         for pid in left:
             # Those that appear after the first round are told once, too.
-            if late or pid not in seen:
-                _send_with_group(pid, signal.SIGKILL if late else signal.SIGTERM)
+            if late >= 0 or pid not in seen:
+                _send_with_group(pid, signal.SIGKILL if late >= 0 else signal.SIGTERM)
         seen |= left
         time.sleep(0.01)
-    return len(seen)
+    return seen
 
 
 def _orphans(database: str, attempts: set[tuple[str, str]]) -> set[int]:
-    if not attempts:
-        return set()
-    return {
-        pid for pid, marks in processes.marked_for(database).items() if marks in attempts
-    } - {os.getpid()}
+    return {pid for pid, marks in processes.marked_for(database).items() if marks in attempts} - {
+        os.getpid()
+    }
 
 
 def _send_with_group(pid: int, number: int) -> None:

@@ -167,9 +167,9 @@ class Worker:
             while True:
                 self._reap()
                 self._start()
-                self._finish()
                 self._heed()
                 self._look_after_running()
+                self._finish()
                 self._trade()
                 if self._is_done():
                     break
@@ -237,19 +237,21 @@ class Worker:
             self._logs.ensure_folder()  # Somebody removed it while we ran.
             return False
         except OSError as error:
-            self._say(f"cannot write the log of job {claim.id}: {error.strerror}; starting nothing for now")
+            self._say(
+                f"cannot write the log of job {claim.id}: {error.strerror}; starting nothing for now"
+            )
             return False
         timeout = self._job_timeout if claim.timeout is None else claim.timeout
-        attempt = Attempt(
-            claim, 0, log, started_at=now, started_ticks=ticks, timeout=timeout
-        )
+        attempt = Attempt(claim, 0, log, started_at=now, started_ticks=ticks, timeout=timeout)
         try:
             attempt.pid = self._launcher.start(claim, log.fd)
         except NotStarted as error:
             self._settle(attempt, not_started(str(error)), ticks)
             return True
         except OutOfResources as error:
-            self._say(f"the machine has no room for another process ({error}); starting nothing for now")
+            self._say(
+                f"the machine has no room for another process ({error}); starting nothing for now"
+            )
             log.discard()
             return False
         self._running[attempt.pid] = attempt
@@ -367,9 +369,7 @@ class Worker:
 
     def _press_on(self, attempt: Attempt, ticks: int) -> None:
         """One step towards the end of a tree; it counts as ended when nothing of it is left."""
-        if attempt.status is not None and tree.is_gone(
-            attempt.pid, self._database, attempt.claim
-        ):
+        if attempt.status is not None and tree.is_gone(attempt.pid, self._database, attempt.claim):
             del self._running[attempt.pid]
             self._ended.append((attempt, ticks))
         elif ticks >= attempt.kill_ticks or self._grace_ticks == 0:
@@ -402,7 +402,7 @@ class Worker:
             self._ready.clear()
 
     def _is_done(self) -> bool:
-        if self._running or self._ready or self._settlements:
+        if self._running or self._ready:
             return False
         if self._stop_deadline_ticks is not None:
             return True

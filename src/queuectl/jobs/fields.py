@@ -138,10 +138,11 @@ def _id(value: object) -> str:
 
 
 def _env(value: object) -> dict[str, str] | None:
-    from collections.abc import Mapping  # os.environ is not a dict
+    if not isinstance(value, dict):
+        from collections.abc import Mapping  # os.environ is one
 
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"env must be an object, not {_kind(value)}")
+        if not isinstance(value, Mapping):
+            raise InvalidInput(f"env must be an object, not {_kind(value)}")
     env = {}
     problems = []
     for key, text in value.items():

@@ -50,7 +50,9 @@ def killed(signal: int, name: str) -> Outcome:
 
 def timed_out(timeout: float, exit_code: int | None, signal: int | None) -> Outcome:
     """The command ran for longer than its `timeout` (seconds), and queuectl ended it."""
-    return Outcome("timeout", exit_code=exit_code, signal=signal, error=f"timeout: ran for over {timeout:g} s")
+    return Outcome(
+        "timeout", exit_code=exit_code, signal=signal, error=f"timeout: ran for over {timeout:g} s"
+    )
 
 
 def not_started(reason: str) -> Outcome:
@@ -65,7 +67,9 @@ def cancelled(exit_code: int | None, signal: int | None) -> Outcome:
 
 def interrupted(exit_code: int | None, signal: int | None) -> Outcome:
     """The worker was told to stop and ended the command itself: this costs the job no attempt."""
-    return Outcome("interrupted", exit_code=exit_code, signal=signal, error="interrupted: its worker stopped")
+    return Outcome(
+        "interrupted", exit_code=exit_code, signal=signal, error="interrupted: its worker stopped"
+    )
 
 
 LOST = Outcome("lost", error="worker lost")
@@ -91,7 +95,9 @@ class Verdict:
 
     __slots__ = ("attempts", "delay", "losses", "state")
 
-    def __init__(self, state: State, attempts: int, losses: int, delay: float | None = None) -> None:
+    def __init__(
+        self, state: State, attempts: int, losses: int, delay: float | None = None
+    ) -> None:
         self.state = state
         self.attempts = attempts
         self.losses = losses

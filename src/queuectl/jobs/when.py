@@ -21,6 +21,9 @@ _DAY_SECONDS = 86_400
 _END = 253_402_300_800 * _SECOND  # 10000-01-01T00:00:00Z
 _HINT = "For example: 2026-11-24T04:00:00Z, 'tomorrow 9:00', 'monday 9am' or 'in 2 hours'."
 
+_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_BEFORE = tuple(sum(_LENGTHS[:month]) for month in range(12))
+
 _ISO = re.compile(
     r"""(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)
     (?:
@@ -108,26 +111,25 @@ def ago(us: int, now: int) -> str:
 
 
 def _from_iso(match: re.Match[str]) -> int:
-    year, month, day = int(match["year"]), int(match["month"]), int(match["day"])
-    days = _days_before(year, month, day)
-    hour, minute, second = (int(match[n] or 0) for n in ("hour", "minute", "second"))
-    off_hour, off_minute = int(match["off_hour"] or 0), int(match["off_minute"] or 0)
-    if hour > 23 or minute > 59 or second > 59:
+    year, month, day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups("0")
+    seconds = _days_before(int(year), int(month), int(day)) * _DAY_SECONDS
+    # Numbers of two digits compare as text as they do as numbers.
+    if hour > "23" or minute > "59" or second > "59":
         raise InvalidInput(f"there is no time of day {match[0][11:19]}")
-    if off_hour > 23 or off_minute > 59:
-        raise InvalidInput(f"there is no offset {match['sign']}{off_hour:02d}:{off_minute:02d}")
-    seconds = days * _DAY_SECONDS + hour * 3600 + minute * 60 + second
-    offset = off_hour * 3600 + off_minute * 60
-    seconds += offset if match["sign"] == "-" else -offset
-    return seconds * _SECOND + int((match["fraction"] or "0").ljust(6, "0")[:6])
+    seconds += int(hour) * 3600 + int(minute) * 60 + int(second)
+    if sign != "0":
+        if off_hour > "23" or off_minute > "59":
+            raise InvalidInput(f"there is no offset {sign}{off_hour}:{off_minute}")
+        offset = int(off_hour) * 3600 + int(off_minute) * 60
+        seconds += offset if sign == "-" else -offset
+    return seconds * _SECOND + int(fraction.ljust(6, "0")[:6])
 
 
 def _days_before(year: int, month: int, day: int) -> int:
     """Days from the epoch to a date of the Gregorian calendar."""
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    lengths = (31, 29 if leap else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-    if not 1 <= month <= 12 or not 1 <= day <= lengths[month - 1]:
+    if not 1 <= month <= 12 or not 1 <= day <= _LENGTHS[month - 1] + (leap and month == 2):
         raise InvalidInput(f"there is no date {year:04d}-{month:02d}-{day:02d}")
     past = year - 1
     days = past * 365 + past // 4 - past // 100 + past // 400
-    return days + sum(lengths[: month - 1]) + day - 1 - 719_162
+    return days + _BEFORE[month - 1] + (leap and month > 2) + day - 1 - 719_162

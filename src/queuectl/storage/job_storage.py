@@ -71,9 +71,7 @@ class JobStorage(Protocol):
     def delete(self, job_ids: Sequence[str], states: Sequence[State]) -> None:
         """Removes jobs in one of `states` with their attempts. All or none: raises WrongState."""
 
-    def prune(
-        self, states: Sequence[State], before: int | None, batch: int
-    ) -> list[str]:
+    def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
         """Removes up to `batch` jobs in `states` that ended before `before` (None: whenever),
         with their attempts; returns their ids.
         """
@@ -93,13 +91,17 @@ class JobStorage(Protocol):
     def changes(self) -> int:
         """A number that is another one whenever somebody else changed the database. Cheap."""
 
+    def engine_version(self) -> str:
+        """The database and its version, for people."""
+
     def check(self) -> list[str]:
         """What an integrity check of the whole database finds wrong, a line each. Slow."""
 
     def backup(self, path: str) -> None:
         """Writes a consistent copy to a new file, while the queue goes on."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the connection."""
 
 
 class WorkerStorage(Protocol):
@@ -114,9 +116,7 @@ class WorkerStorage(Protocol):
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
         """Renews the lease on all the worker's jobs. Raises WorkerFenced when it was given up."""
 
-    def exchange(
-        self, worker_id: str, settlements: Sequence[Settlement], wanted: int
-    ) -> Exchange:
+    def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         """Settles attempts that ended and claims up to `wanted` jobs, in one transaction.
 
         A settlement whose claim is no longer the job's changes nothing and is reported in
@@ -143,7 +143,8 @@ class WorkerStorage(Protocol):
     def changes(self) -> int:
         """A number that is another one whenever somebody else changed the database. Cheap."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the connection."""
 
 
 class Settlement(NamedTuple):
@@ -161,12 +162,16 @@ class Settlement(NamedTuple):
 
 
 class Exchange(NamedTuple):
+    """What came of an exchange."""
+
     claims: list[Claim]
     refused: list[Claim]
     """Settlements that came too late: their jobs were taken away."""
 
 
 class Outlook(NamedTuple):
+    """What there is to do, for one worker, at one moment."""
+
     ready: bool
     """A job can be claimed now."""
     next_due_at: int | None

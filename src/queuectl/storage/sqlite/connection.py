@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 
 import apsw
@@ -24,7 +23,9 @@ from queuectl.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from types import TracebackType
+    from typing import Any
 
 BUSY_SECONDS = 60.0
 """How long to wait for another process's transaction. None of ours lasts a tenth of it."""
@@ -42,7 +43,7 @@ def connect(path: str, *, create: bool) -> apsw.Connection:
                 raise QueueNotFound(
                     f"there is no queue at {visible(path)}", hint="Make one with: queuectl init"
                 )
-            _create_private(path)
+            create_private(path)
         elif os.path.isdir(path):
             raise DatabaseError(
                 f"{visible(path)} is a folder, not a database",
@@ -60,7 +61,7 @@ def connect(path: str, *, create: bool) -> apsw.Connection:
         return db
 
 
-def _create_private(path: str) -> None:
+def create_private(path: str) -> None:
     """An empty file that only its owner may read: commands and their environment are private."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -74,7 +75,7 @@ def _create_private(path: str) -> None:
         ) from None
 
 
-def _wait_while_busy() -> object:
+def _wait_while_busy() -> Callable[[int], bool]:
     """SQLite's own handler backs off to 100 ms, which starves some of many workers."""
     deadline = [0.0]
 
@@ -84,10 +85,24 @@ def _wait_while_busy() -> object:
             deadline[0] = now + BUSY_SECONDS
         elif now > deadline[0]:
             return False
+        import random  # Rarely needed, and slow to load.
+
         time.sleep(random.uniform(0.0002, 0.002))
         return True
 
     return wait
+
+
+def fetch(db: apsw.Connection, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    return db.execute(query, values).fetchall()
+
+
+def fetch_one(
+    db: apsw.Connection, query: str, values: Sequence[Any] = ()
+) -> tuple[Any, ...] | None:
+    """The first row of a query."""
+    return db.execute(query, values).fetchone()
 
 
 class translated:  # noqa: N801 - reads as a statement: `with translated(path):`
@@ -128,14 +143,15 @@ class transaction:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
             self._db.execute("COMMIT")
-        elif self._db.intransaction:  # SQLite may have rolled back by itself, on a full disk.
+        elif self._db.in_transaction:  # SQLite may have rolled back by itself, on a full disk.
             self._db.execute("ROLLBACK")
 
 
 def _translate(error: apsw.Error, path: str) -> QueuectlError:
     if isinstance(error, apsw.NotADBError):
         return DatabaseCorrupt(
-            f"{path} is not a SQLite database", hint="Name another file with --db or QUEUECTL_DB_PATH."
+            f"{path} is not a SQLite database",
+            hint="Name another file with --db or QUEUECTL_DB_PATH.",
         )
     if isinstance(error, apsw.CorruptError):
         return DatabaseCorrupt(
@@ -170,7 +186,7 @@ def _translate(error: apsw.Error, path: str) -> QueuectlError:
 
 def _is_out_of_room(error: apsw.Error) -> bool:
     # A file size limit (ulimit -f) and a quota come as a failed write, not as SQLITE_FULL.
-    return isinstance(error, apsw.IOError) and error.extendedresult in (
+    return isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in (
         apsw.SQLITE_IOERR_WRITE,
         apsw.SQLITE_IOERR_TRUNCATE,
         apsw.SQLITE_IOERR_SHMSIZE,

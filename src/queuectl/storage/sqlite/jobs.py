@@ -7,7 +7,14 @@ import apsw
 from queuectl.errors import DuplicateJobId, InvalidInput, JobNotFound, WrongState
 from queuectl.jobs.lifecycle import FINISHED, WAITING, State, may, sources
 from queuectl.storage.sqlite import sql
-from queuectl.storage.sqlite.connection import connect, transaction, translated
+from queuectl.storage.sqlite.connection import (
+    connect,
+    create_private,
+    fetch,
+    fetch_one,
+    transaction,
+    translated,
+)
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -91,18 +98,19 @@ class SqliteJobStorage:
     def resolve(self, reference: str) -> str:
         with translated(self.path):
             if reference == "@last":
-                row = self._db.execute("SELECT id FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
+                row = fetch_one(self._db, "SELECT id FROM jobs ORDER BY seq DESC LIMIT 1")
                 if row is None:
                     raise JobNotFound("the queue is empty: there is no last job")
                 return str(row[0])
-            if self._db.execute("SELECT 1 FROM jobs WHERE id = ?", (reference,)).fetchone():
+            if self._state(reference) is not None:
                 return reference
             if len(reference) < SHORTEST_PREFIX:
                 raise _not_found(reference)
-            matches = self._db.execute(
+            matches = fetch(
+                self._db,
                 "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 2",
                 (reference, reference + "\U0010ffff"),
-            ).fetchall()
+            )
             if not matches:
                 raise _not_found(reference)
             if len(matches) > 1:
@@ -114,27 +122,27 @@ class SqliteJobStorage:
 
     def get(self, job_id: str) -> Job | None:
         with translated(self.path):
-            row = self._db.execute(
-                f"SELECT {sql.JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)
-            ).fetchone()
+            row = fetch_one(self._db, f"SELECT {sql.JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))
         return None if row is None else _job(row)
 
     def attempts(self, job_id: str) -> list[Attempt]:
         from queuectl.jobs.job_view import Attempt
 
         with translated(self.path):
-            ended = self._db.execute(
+            ended = fetch(
+                self._db,
                 """SELECT attempt, started_at, finished_at, outcome, exit_code, signal, error, worker,
                           log_start, log_end
                    FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)
                    ORDER BY started_at, finished_at""",
                 (job_id,),
-            ).fetchall()
-            running = self._db.execute(
+            )
+            running = fetch(
+                self._db,
                 f"""SELECT attempts, started_at, NULL, 'running', NULL, NULL, NULL, worker, NULL, NULL
                     FROM jobs WHERE id = ? AND state = '{State.PROCESSING}'""",
                 (job_id,),
-            ).fetchall()
+            )
         return [Attempt._make(row) for row in ended + running]
 
     def list_jobs(
@@ -146,20 +154,21 @@ class SqliteJobStorage:
         if len(states) <= 1:
             where = "WHERE state = ?" if states else ""
             query = f"SELECT {sql.JOB_COLUMNS} FROM jobs {where} ORDER BY {order} LIMIT ?"
-            arguments: list[object] = [*states, count]
+            values: list[object] = [*states, count]
         else:
             # Each state is read along the index and cut before they are merged.
             one = f"SELECT * FROM (SELECT {sql.JOB_COLUMNS}, seq FROM jobs WHERE state = ? ORDER BY {order} LIMIT ?)"
             union = " UNION ALL ".join([one] * len(states))
             query = f"SELECT {sql.JOB_COLUMNS} FROM ({union}) ORDER BY {order} LIMIT ?"
-            arguments = [value for state in states for value in (state, count)] + [count]
+            values = [value for state in states for value in (state, count)]
+            values.append(count)
         with translated(self.path):
-            for row in self._db.execute(query, arguments):
+            for row in self._db.execute(query, values):
                 yield _job(row)
 
     def counts(self) -> dict[State, int]:
         with translated(self.path):
-            rows = self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
+            rows = fetch(self._db, "SELECT state, count(*) FROM jobs GROUP BY state")
         return {State(state): count for state, count in rows}
 
     def scheduled(self, now: int) -> int:
@@ -196,7 +205,9 @@ class SqliteJobStorage:
                         (now, job_id),
                     )
                 else:
-                    raise _wrong_state(job_id, state, "cancelled", (*sources("cancel"), State.PROCESSING))
+                    raise _wrong_state(
+                        job_id, state, "cancelled", (*sources("cancel"), State.PROCESSING)
+                    )
         return running
 
     def requeue(self, job_ids: Sequence[str], now: int, states: Sequence[State]) -> None:
@@ -228,16 +239,17 @@ class SqliteJobStorage:
                 if state not in states:
                     raise _wrong_state(job_id, state, "deleted", states)
                 self._db.execute(
-                    "DELETE FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)", (job_id,)
+                    "DELETE FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+                    (job_id,),
                 )
                 self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
         condition, arguments = _prunable(states, before)
         with translated(self.path), transaction(self._db):
-            doomed = self._db.execute(
-                f"SELECT seq, id FROM jobs WHERE {condition} LIMIT ?", [*arguments, batch]
-            ).fetchall()
+            doomed = fetch(
+                self._db, f"SELECT seq, id FROM jobs WHERE {condition} LIMIT ?", [*arguments, batch]
+            )
             numbers = [(seq,) for seq, _ in doomed]
             self._db.executemany("DELETE FROM attempts WHERE seq = ?", numbers)
             self._db.executemany("DELETE FROM jobs WHERE seq = ?", numbers)
@@ -251,11 +263,13 @@ class SqliteJobStorage:
     # ---- workers, and the file as a whole
 
     def workers(self) -> list[WorkerRecord]:
+        with translated(self.path):
+            rows = fetch(self._db, sql.LIST_WORKERS)
+        if not rows:
+            return []
         from queuectl.clock import Clock
         from queuectl.storage.sqlite.rows import worker_record
 
-        with translated(self.path):
-            rows = self._db.execute(sql.LIST_WORKERS).fetchall()
         ticks = Clock().ticks()
         return [worker_record(row, ticks) for row in rows]
 
@@ -270,12 +284,16 @@ class SqliteJobStorage:
         with translated(self.path):
             return int(self._one("PRAGMA data_version"))
 
+    def engine_version(self) -> str:
+        return f"SQLite {apsw.sqlite_lib_version()}"
+
     def check(self) -> list[str]:
         with translated(self.path):
             found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check(20)")]
         return [] if found == ["ok"] else found
 
     def backup(self, path: str) -> None:
+        create_private(path)
         with translated(path):
             # One read transaction over the whole file: what is copied is one moment of the queue.
             self._db.execute("VACUUM INTO ?", (path,))
@@ -283,11 +301,11 @@ class SqliteJobStorage:
     # ---- within a transaction
 
     def _one(self, query: str, arguments: Sequence[object] = ()) -> int:
-        row = self._db.execute(query, arguments).fetchone()
-        return int(row[0]) if row is not None else 0
+        [(value,)] = fetch(self._db, query, arguments)
+        return int(value)
 
     def _state(self, job_id: str) -> State | None:
-        row = self._db.execute("SELECT state FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        row = fetch_one(self._db, "SELECT state FROM jobs WHERE id = ?", (job_id,))
         return None if row is None else State(row[0])
 
     def _state_of(self, job_id: str) -> State:
@@ -329,7 +347,8 @@ def _job(row: Sequence[object]) -> Job:
 
 def _not_found(reference: str) -> JobNotFound:
     return JobNotFound(
-        f"there is no job {visible(reference, 200)!r}", hint="See which there are with: queuectl list"
+        f"there is no job {visible(reference, 200)!r}",
+        hint="See which there are with: queuectl list",
     )
 
 
@@ -342,5 +361,6 @@ def _wrong_state(job_id: str, state: State, done: str, allowed: Sequence[State])
         hint = ""
     names = ", ".join(allowed[:-1]) + " or " + allowed[-1] if len(allowed) > 1 else allowed[0]
     return WrongState(
-        f"job {visible(job_id)} is {state} and cannot be {done}; only a job that is {names} can", hint
+        f"job {visible(job_id)} is {state} and cannot be {done}; only a job that is {names} can",
+        hint,
     )

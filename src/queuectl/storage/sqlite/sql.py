@@ -39,11 +39,11 @@ WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= ? ORDER BY next_run_at L
 """
 
 CLAIM = f"""
-UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = :token,
-       worker_id = :worker_id, worker = :worker, started_at = :now, finished_at = NULL,
-       exit_code = NULL, signal = NULL, error = NULL, updated_at = :now
+UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = ?1,
+       worker_id = ?2, worker = ?3, started_at = ?4, finished_at = NULL,
+       exit_code = NULL, signal = NULL, error = NULL, updated_at = ?4
 WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE {_READY}
-              ORDER BY priority DESC, seq LIMIT :wanted)
+              ORDER BY priority DESC, seq LIMIT ?5)
 RETURNING seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
           max_losses, losses, claim_token, priority
 """

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 
-import apsw
-
 from queuectl.errors import WorkerFenced
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
 from queuectl.storage.job_storage import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 from queuectl.storage.sqlite import sql
-from queuectl.storage.sqlite.connection import connect, transaction, translated
+from queuectl.storage.sqlite.connection import (
+    connect,
+    fetch,
+    fetch_one,
+    transaction,
+    translated,
+)
 from queuectl.storage.sqlite.rows import worker_record
 
 TYPE_CHECKING = False
@@ -49,7 +53,13 @@ class SqliteWorkerStorage:
         with translated(self.path):
             self._db.execute(
                 sql.INSERT_WORKER,
-                (*worker[:9], now, now, worker.lease_seconds, self._lease_end(worker.lease_seconds)),
+                (
+                    *worker[:9],
+                    now,
+                    now,
+                    worker.lease_seconds,
+                    self._lease_end(worker.lease_seconds),
+                ),
             )
         self._names[worker.id] = worker.name
 
@@ -68,12 +78,10 @@ class SqliteWorkerStorage:
 
     # ---- its jobs
 
-    def exchange(
-        self, worker_id: str, settlements: Sequence[Settlement], wanted: int
-    ) -> Exchange:
+    def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         now = self._clock.now()
         with translated(self.path), transaction(self._db):
-            standing = self._db.execute(sql.WORKER_STANDING, (worker_id,)).fetchone()
+            standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
             if standing is None or standing[0] is not None:
                 raise _fenced()
             refused = self._settle(settlements, now) if settlements else []
@@ -82,16 +90,11 @@ class SqliteWorkerStorage:
 
     def _claim(self, worker_id: str, wanted: int, now: int) -> list[Claim]:
         self._db.execute(sql.PROMOTE_DUE, (now, _PROMOTED_AT_ONCE))
-        rows = self._db.execute(
+        rows = fetch(
+            self._db,
             sql.CLAIM,
-            {
-                "token": _new_token(),
-                "worker_id": worker_id,
-                "worker": self._names[worker_id],
-                "now": now,
-                "wanted": wanted,
-            },
-        ).fetchall()
+            (_new_token(), worker_id, self._names[worker_id], now, wanted),
+        )
         # RETURNING gives the rows in any order.
         rows.sort(key=lambda row: (-row[13], row[0]))
         return [Claim._make(row[:13]) for row in rows]
@@ -121,14 +124,12 @@ class SqliteWorkerStorage:
     def outlook(self, worker_id: str) -> Outlook:
         now = self._clock.now()
         with translated(self.path):
-            first_due = self._db.execute(sql.NEXT_DUE).fetchone()
-            next_due_at = None if first_due is None else first_due[0]
-            ready = (
-                next_due_at is not None and next_due_at <= now
-            ) or self._db.execute(sql.ANY_READY).fetchone() is not None
-            unfinished = ready or bool(self._db.execute(sql.ANY_UNFINISHED).fetchone()[0])  # type: ignore[index]
-            cancelling = self._db.execute(sql.CANCELLING, (worker_id,)).fetchall()
-            standing = self._db.execute(sql.WORKER_STANDING, (worker_id,)).fetchone()
+            [(next_due_at,)] = fetch(self._db, sql.NEXT_DUE)
+            due = next_due_at is not None and next_due_at <= now
+            ready = due or bool(fetch(self._db, sql.ANY_READY))
+            unfinished = ready or fetch(self._db, sql.ANY_UNFINISHED) == [(1,)]
+            cancelling = fetch(self._db, sql.CANCELLING, (worker_id,))
+            standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
         return Outlook(
             ready=ready,
             next_due_at=next_due_at,
@@ -143,7 +144,7 @@ class SqliteWorkerStorage:
 
     def workers(self) -> list[WorkerRecord]:
         with translated(self.path):
-            rows = self._db.execute(sql.LIST_WORKERS).fetchall()
+            rows = fetch(self._db, sql.LIST_WORKERS)
         ticks = self._clock.ticks()
         return [worker_record(row, ticks) for row in rows]
 
@@ -153,7 +154,7 @@ class SqliteWorkerStorage:
                 "UPDATE workers SET fenced_at = coalesce(fenced_at, ?) WHERE id = ?",
                 (self._clock.now(), worker_id),
             )
-            rows = self._db.execute(sql.HELD_BY, (worker_id,)).fetchall()
+            rows = fetch(self._db, sql.HELD_BY, (worker_id,))
         return [Claim._make(row[:13]) for row in rows]
 
     def rescue(
@@ -161,7 +162,7 @@ class SqliteWorkerStorage:
     ) -> list[tuple[Claim, Verdict]]:
         now = self._clock.now()
         with translated(self.path), transaction(self._db):
-            held = self._db.execute(sql.HELD_BY, (worker_id,)).fetchall()
+            held = fetch(self._db, sql.HELD_BY, (worker_id,))
             settlements = []
             for row in held:
                 claim = Claim._make(row[:13])
@@ -177,7 +178,8 @@ class SqliteWorkerStorage:
 
     def changes(self) -> int:
         with translated(self.path):
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])  # type: ignore[index]
+            [(version,)] = fetch(self._db, "PRAGMA data_version")
+        return int(version)
 
 
 def _settle_values(settlement: Settlement, now: int) -> tuple[object, ...]:

@@ -1,0 +1,92 @@
+"""What a stream can show: a pipe everything at any length, a terminal what fits, and colours."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.jobs.lifecycle import State
+from queuectl.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_NARROWEST = 20
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+STATE_COLOURS = {
+    State.PENDING: "",
+    State.PROCESSING: "cyan",
+    State.COMPLETED: "green",
+    State.FAILED: "yellow",
+    State.DEAD: "red",
+    State.CANCELLED: "dim",
+    State.BLOCKED: "dim",
+}
+
+
+class Screen:
+    """A stream for people. `width` is in places of its terminal; None for a pipe or a file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        # What an encoding cannot say is measured as the escape that will be written for it.
+        self._encoding = stream.encoding or "utf-8"
+        is_terminal = stream.isatty()
+        self.width = _terminal_width() if is_terminal else None
+        self._has_colours = is_terminal and _may_colour()
+
+    def write(self, line: str = "") -> None:
+        """Writes a line, which must be safe to show."""
+        self._stream.write(line + "\n")
+
+    def shown(self, text: str) -> str:
+        """The text as this stream can show it, on one line."""
+        text = visible(text)
+        if text.isascii():
+            return text
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in that colour ("" for none), if the stream has colours."""
+        return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self._has_colours and colour else text
+
+    def fit(self, text: str) -> str:
+        """The text, cut to the width of the stream."""
+        return text if self.width is None else cut(text, self.width)
+
+
+def cut(text: str, width: int, *, dots: bool = True) -> str:
+    """The beginning of the text that fits into so many places of a terminal."""
+    if text_width(text) <= width:
+        return text
+    end = "..." if dots and width > 3 else ""
+    kept, left = "", width - len(end)
+    for character in text:
+        left -= text_width(character)
+        if left < 0:
+            break
+        kept += character
+    return kept + end
+
+
+def text_width(text: str) -> int:
+    """How many places of a terminal the text takes: some characters take two, some none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
+
+
+def _may_colour() -> bool:
+    # See https://no-color.org. Older consoles of Windows show the codes themselves.
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return os.name == "posix" or "WT_SESSION" in os.environ

@@ -1,0 +1,74 @@
+"""`status`: how many jobs are in which state, and who works on them. Kept light."""
+
+from __future__ import annotations
+
+from queuectl.cli.command import Command, Context, Result
+from queuectl.cli.screen import STATE_COLOURS, Screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from queuectl.job_queue import WorkerRecord
+
+    Workers = list[tuple[WorkerRecord, bool]]
+    """Each with whether it is alive."""
+
+
+def _status(context: Context) -> Result:
+    queue = context.queue()
+    counts, scheduled, database = queue.counts(), queue.scheduled(), queue.workspace.database
+    workers: Workers = []
+    if registered := queue.workers():
+        from queuectl.processes import is_alive
+
+        workers = [(worker, is_alive(worker)) for worker in registered]
+    data = None
+    if context.args.json:
+        from queuectl.cli.json_output import worker_object
+
+        data = {
+            "jobs": {state.value: count for state, count in counts.items()},
+            "scheduled": scheduled,
+            "workers": [worker_object(worker, alive) for worker, alive in workers],
+            "database": database,
+        }
+
+    def text(stream: TextIO) -> None:
+        screen = Screen(stream)
+        width = max(len(f"{count:,}") for count in counts.values())
+        for state, count in counts.items():
+            label = screen.paint(f"{state:<10}", STATE_COLOURS[state] if count else "dim")
+            screen.write(f"{label}  {count:>{width},}")
+        screen.write()
+        screen.write(f"scheduled   {scheduled:,} of these for a later time")
+        for line in _worker_lines(workers):
+            screen.write(line)
+        screen.write(f"database    {screen.shown(database)}")
+
+    return Result(data=data, text=text)
+
+
+def _worker_lines(workers: Workers) -> list[str]:
+    alive = [worker for worker, lives in workers if lives]
+    lost = len(workers) - len(alive)
+    if alive:
+        running, slots = sum(w.running for w in alive), sum(w.slots for w in alive)
+        lines = [f"workers     {len(alive)} alive, {running} of {slots} slots in use"]
+    else:
+        lines = ["workers     none alive; start one with: queuectl worker-start"]
+    if lost:
+        lines.append(f"            {lost} lost; clear up with: queuectl doctor --fix")
+    return lines
+
+
+COMMANDS = {
+    "status": Command(
+        "Count the jobs in each state, and see who works on them.",
+        _status,
+        examples="""
+queuectl status
+queuectl status --json
+""",
+    )
+}
