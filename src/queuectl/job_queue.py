@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
     from queuectl.dead_letter_queue import DeadLetterQueue
     from queuectl.job_logs import JobLogs
@@ -56,7 +57,7 @@ class JobQueue:
         queue._storage  # noqa: B018 - opens it
         return queue
 
-    def __enter__(self) -> JobQueue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

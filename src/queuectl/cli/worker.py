@@ -238,7 +238,7 @@ def _wait_until_gone(
 
 def _list(context: Context) -> Result:
     from queuectl.cli.json_output import worker_object
-    from queuectl.cli.tables import workers_table
+    from queuectl.cli.views import workers_table
 
     with context.queue() as queue:
         workers = [(worker, processes.is_alive(worker)) for worker in queue.workers()]

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """A started command. Times are microseconds: `started_at` of the epoch, `*_ticks` elapsed."""
+    """A run of a command. Times are microseconds: `started_at` of the epoch, `*_ticks` elapsed."""
 
     __slots__ = (
+        "_outcome",
         "claim",
         "deadline_ticks",
+        "ended_ticks",
         "ending",
         "kill_ticks",
-        "killed",
         "log",
         "pid",
         "started_at",
@@ -32,32 +33,42 @@ class Attempt:
     )
 
     def __init__(
-        self,
-        claim: Claim,
-        pid: int,
-        log: OpenLog,
-        *,
-        started_at: int,
-        started_ticks: int,
-        timeout: float,
+        self, claim: Claim, log: OpenLog, *, started_at: int, started_ticks: int, timeout: float
     ) -> None:
         self.claim = claim
-        self.pid = pid
         self.log = log
+        self.pid = 0
         self.started_at = started_at
         self.started_ticks = started_ticks
+        self.ended_ticks = started_ticks
         self.timeout = timeout
         self.deadline_ticks = started_ticks + int(timeout * 1e6) if timeout else None
         self.ending: str | None = None
         """Why queuectl is ending it: timeout, cancel, stop or fenced."""
         self.kill_ticks = 0
         """When SIGTERM has been given time enough, and SIGKILL follows."""
-        self.killed = False
         self.status: int | None = None
         """What `waitpid` said of its first process, once that has ended."""
+        self._outcome: Outcome | None = None
+
+    def end_with(self, outcome: Outcome) -> None:
+        """It is over before a process was there that could end."""
+        self._outcome = outcome
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether there was no process to wait for."""
+        return self._outcome is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran."""
+        return max(0, self.ended_ticks - self.started_ticks) / 1e6
 
     def outcome(self) -> Outcome:
-        """How it ended, once `status` is known."""
+        """How it ended, once it has."""
+        if self._outcome is not None:
+            return self._outcome
         if self.status is None:
             raise ValueError("the attempt has not ended")
         code = os.waitstatus_to_exitcode(self.status)

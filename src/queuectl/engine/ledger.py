@@ -152,10 +152,18 @@ class Ledger(threading.Thread):
                     try_claim = True
                     self._look_around()
             elif closing:
+                self._return_untaken()
                 return
             else:
                 try_claim = self._rest(wanted)
             self._keep_lease()
+
+    def _return_untaken(self) -> None:
+        """What was claimed while the worker closed this ledger is not going to be started."""
+        with self._lock:
+            untaken, self._claimed = self._claimed, []
+        if untaken:
+            self._storage.give_back(self._worker.id, untaken)
 
     def _next_batch(self) -> tuple[list[Settlement], list[Claim], int, bool]:
         with self._lock:

@@ -8,6 +8,7 @@ from queuectl import processes
 from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import signals
+from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
 from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import Maintenance, rescue_lost
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class Orders:
     """What a worker is told when it is started."""
 
-    __slots__ = ("drain", "environ", "mode", "poll_seconds", "slots")
+    __slots__ = ("drain", "mode", "poll_seconds", "slots")
 
     def __init__(
         self,
@@ -82,6 +83,10 @@ def run_worker(
         config.poll_interval_seconds if orders.poll_seconds is None else orders.poll_seconds
     )
 
+    executor = Executor(
+        name=name, logs=logs, launcher=Launcher(workspace.database), clock=clock, config=config
+    )
+
     def make_ledger(wake_worker: Callable[[], None]) -> Ledger:
         record = NewWorker(
             id=os.urandom(8).hex(),
@@ -108,8 +113,7 @@ def run_worker(
         name=name,
         config=config,
         clock=clock,
-        logs=logs,
-        launcher=Launcher(workspace.database),
+        executor=executor,
         make_ledger=make_ledger,
         say=say,
         on_ended=on_ended,
@@ -145,7 +149,8 @@ def run_worker(
     )
     maintenance.start()
     try:
-        worker.run(on_ready=lambda: on_ready(name))
+        on_ready(name)
+        worker.run()
     finally:
         maintenance.close()
         _leave(storage, worker)

@@ -20,7 +20,7 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
     signal.set_wakeup_fd(worker.wake_descriptor, warn_on_full_buffer=False)
     interrupts = 0
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         nonlocal interrupts
         interrupts += number == signal.SIGINT
         if interrupts > 1:

@@ -32,7 +32,7 @@ def supervise(
     children: dict[int, float] = {}
     stopping = False
 
-    def tell_all(number: int, frame: object) -> None:
+    def tell_all(number: int, _frame: object) -> None:
         for pid in children:
             _kill(pid, number)
 

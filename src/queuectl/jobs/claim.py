@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Claim(NamedTuple):
+        """What the worker needs to run the job, and to say how that went."""
+
         seq: int
         id: str
         command: str

@@ -1,0 +1,74 @@
+"""Starting an attempt: its log, its command, its deadline."""
+
+from __future__ import annotations
+
+from queuectl.engine.attempt import Attempt
+from queuectl.engine.launcher import NotStarted, OutOfResources
+from queuectl.jobs.outcome import not_started
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.clock import Clock
+    from queuectl.config import Config
+    from queuectl.engine.launcher import Launcher
+    from queuectl.job_logs import JobLogs, OpenLog
+    from queuectl.jobs.claim import Claim
+
+
+class Executor:
+    """Makes attempts out of claims, for one worker with this `name`."""
+
+    __slots__ = ("_clock", "_job_timeout", "_launcher", "_log_max_bytes", "_logs", "_name")
+
+    def __init__(
+        self, *, name: str, logs: JobLogs, launcher: Launcher, clock: Clock, config: Config
+    ) -> None:
+        self._name = name
+        self._logs = logs
+        self._launcher = launcher
+        self._clock = clock
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Takes over the settings, for the attempts that begin from now on."""
+        self._job_timeout = config.job_timeout
+        self._log_max_bytes = config.log_max_bytes
+
+    def start(self, claim: Claim) -> Attempt:
+        """Starts the command. When the job's own fault keeps it from starting, the attempt has
+        ended already.
+
+        Raises OutOfResources, with nothing left behind, when the machine has no room for it now.
+        """
+        now = self._clock.now()
+        timeout = self._job_timeout if claim.timeout is None else claim.timeout
+        log = self._open_log(claim, now)
+        attempt = Attempt(
+            claim, log, started_at=now, started_ticks=self._clock.ticks(), timeout=timeout
+        )
+        try:
+            attempt.pid = self._launcher.start(claim, log.fd)
+        except NotStarted as error:
+            attempt.end_with(not_started(str(error)))
+        except OutOfResources:
+            log.discard()
+            raise
+        return attempt
+
+    def _open_log(self, claim: Claim, now: int) -> OpenLog:
+        try:
+            return self._logs.open_attempt(
+                claim.id,
+                claim.attempt,
+                max_retries=claim.max_retries,
+                started_at=now,
+                worker=self._name,
+                command=claim.command,
+                cwd=claim.cwd,
+                max_bytes=self._log_max_bytes,
+            )
+        except FileNotFoundError:
+            self._logs.ensure_folder()  # Somebody removed it while we ran.
+            raise OutOfResources("the folder of the logs was gone; made it again") from None
+        except OSError as error:
+            raise OutOfResources(f"cannot write the log of a job: {error.strerror}") from None

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from queuectl import __version__
+from queuectl.cli import COMMANDS, help as help_text
+from tests.cli.support import Cli
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_begins_with_what_it_does_and_examples(cli: Cli, name: str) -> None:
+    """Each command's help says what it is for, then shows it in use, before any option."""
+    ran = cli.done(*name.split(), "--help")
+    summary, blank, heading, example, *rest = ran.lines
+    assert summary.endswith(".")
+    assert blank == ""
+    assert heading == "Examples:"
+    assert example.startswith(f"  queuectl {name}")
+    assert any(line.startswith("options for every command:") for line in rest)
+    assert ran.err == ""
+
+
+def test_overview_names_every_command(cli: Cli) -> None:
+    """`--help` alone lists all commands, and begins with examples."""
+    ran = cli.done("--help")
+    assert ran.lines[2] == "Examples:"
+    listed = {line[2:].split("  ")[0] for line in ran.lines if line.startswith("  ")}
+    assert listed >= set(COMMANDS)
+
+
+def test_overview_is_what_nothing_at_all_gets(cli: Cli) -> None:
+    """Without a command the overview is an error's text: it goes to stderr, with status 2."""
+    ran = cli()
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.strip() == help_text.overview(COMMANDS)
+
+
+@pytest.mark.parametrize("group", ["dlq", "config"])
+def test_group_lists_its_commands(cli: Cli, group: str) -> None:
+    """The name of a group alone is an incomplete command; with --help it is a question."""
+    alone, asked = cli(group), cli(group, "--help")
+    assert (alone.status, alone.out) == (2, "")
+    assert (asked.status, asked.err) == (0, "")
+    assert alone.err == asked.out
+    assert all(name in asked.out for name in COMMANDS if name.startswith(group + " "))
+
+
+def test_help_is_a_command_too(cli: Cli) -> None:
+    """`help` before a command means `--help` behind it."""
+    assert cli.done("help", "list") == cli.done("list", "--help")
+    assert cli.done("help") == cli.done("--help")
+    assert cli.done("help", "dlq", "retry") == cli.done("dlq", "retry", "-h")
+
+
+def test_version(cli: Cli) -> None:
+    """--version prints the name and the version, and nothing else."""
+    assert cli.done("--version").out == f"queuectl {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lst"], "Did you mean `queuectl list`?"),
+        (["enqueu", "--command", "true"], "Did you mean `queuectl enqueue`?"),
+        (["worker", "start"], "Did you mean `queuectl worker-start`?"),
+        (["dlq", "rtry"], "Did you mean `queuectl dlq retry`?"),
+        (["dql"], "Did you mean `queuectl dlq`?"),
+        (["xyzzy"], "See all commands: queuectl --help"),
+        (["list", "--stat", "dead"], "Did you mean --state?"),
+        (["enqueue", "--comand=x"], "Did you mean --command?"),
+        (["--jsn", "list"], "Did you mean --json?"),
+        (["--verson"], "Did you mean --version?"),
+        (["list", "--zzz"], "See: queuectl list --help"),
+        (["list", "--sort", "creatd"], "Did you mean created?"),
+        (["list", "--state", "complete"], "Did you mean completed?"),
+        (["enqueue", "sleep", "2"], "queuectl enqueue -- WORD ..."),
+        (["enqueue", "--command", "-x"], "--option=VALUE"),
+    ],
+)
+def test_unknown_word_names_the_nearest(cli: Cli, words: list[str], said: str) -> None:
+    """A mistyped command, option or value is refused with what was probably meant."""
+    ran = cli(*words)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("queuectl: ")
+    assert said in ran.err
+
+
+def test_common_options_stand_before_or_behind_the_command(cli: Cli) -> None:
+    """--db, --json and -q mean the same in front of the command and behind it."""
+    database = str(cli.folder / "other.db")
+    job_id = cli.done("-q", "--db", database, "enqueue", "--command", "true").out.strip()
+    assert cli.done("--db=" + database, "show", job_id, "--json").json["id"] == job_id
+    assert cli.done("--json", "show", job_id, "--db", database).json["id"] == job_id
+    assert cli.states() == {}
+
+
+def test_options_behind_dashes_belong_to_the_command_that_is_queued(cli: Cli) -> None:
+    """What stands behind -- is never taken for an option of queuectl."""
+    cli.done("enqueue", "--id", "words", "--", "grep", "--json", "-q", "--", "it's")
+    assert cli.job("words").command == "grep --json -q -- 'it'\"'\"'s'"
+
+
+def test_errors_as_json(cli: Cli) -> None:
+    """With --json an error is one object on stderr, in the shape that scripts rely on."""
+    ran = cli("list", "--json")
+    assert (ran.status, ran.out) == (3, "")
+    assert json.loads(ran.err) == {
+        "error": {
+            "code": "queue_not_found",
+            "message": f"there is no queue at {cli.database}",
+            "hint": "Make one with `queuectl init`, or queue a first job with `queuectl enqueue`.",
+            "exit": 3,
+        }
+    }
+
+
+def test_interrupt_is_status_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a command without a word and with the status that shells give it."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("queuectl.cli._run", interrupted)
+    assert cli("list") == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RuntimeError("boom"), 1, "queuectl: unexpected RuntimeError: boom\n  This is a defect"),
+        (OSError(28, "No space left on device"), 5, "queuectl: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/x"), 5, "queuectl: Permission denied: /x\n"),
+    ],
+)
+def test_unforeseen_error_is_one_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    """Even an error that nobody foresaw gives no traceback."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("queuectl.cli._run", fail)
+    ran = cli("list")
+    assert (ran.status, ran.out) == (status, "")
+    assert ran.err.startswith(said)
+    assert "Traceback" not in ran.err

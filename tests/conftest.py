@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import Sandbox, clean_environment, new_sandbox
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> None:
+    """A QUEUECTL_ variable of whoever runs the tests would change what they see."""
+    for name in set(os.environ) - set(clean_environment()):
+        del os.environ[name]
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """A queue of its own, and a way to start workers on it; nothing of it runs on afterwards."""
+    with new_sandbox(tmp_path) as sandbox:
+        yield sandbox
