@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.job_view import Attempt, Job
+from queuectl.jobs.lifecycle import State
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -127,6 +128,10 @@ class Sandbox:
 
     def state(self, id: str) -> str:
         return self.queue.get(id).state.value
+
+    def count(self, state: str) -> int:
+        """How many jobs are in this state."""
+        return self.queue.counts()[State(state)]
 
     def attempts(self, id: str) -> list[Attempt]:
         return self.queue.attempts(id)

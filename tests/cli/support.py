@@ -160,6 +160,7 @@ class HandWorker:
 
 @contextlib.contextmanager
 def hand_worker(database: Path) -> Iterator[HandWorker]:
+    """A worker that is registered until the block ends."""
     worker = HandWorker(database)
     try:
         yield worker

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from queuectl import __version__
-from queuectl.cli import COMMANDS, help as help_text
+from queuectl.cli import COMMANDS
+from queuectl.cli import help as help_text
 from tests.cli.support import Cli
+from tests.support import clean_environment
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -147,3 +151,24 @@ def test_unforeseen_error_is_one_line(
     assert (ran.status, ran.out) == (status, "")
     assert ran.err.startswith(said)
     assert "Traceback" not in ran.err
+
+
+def test_program_ends_with_the_status_and_all_it_wrote(cli: Cli) -> None:
+    """The program that `queuectl` is ends at once, and loses neither output nor status in that."""
+    for words, status in ((["--help"], 0), (["lst"], 2), (["status"], 3)):
+        inside = cli(*words)
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import sys; sys.path[:] = {sys.path!r}\nfrom queuectl.cli import program; program()",
+                *words,
+            ],
+            cwd=cli.folder,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == inside
+        assert ran.returncode == status

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -25,27 +27,38 @@ def inside(storage: object) -> apsw.Connection:
     return db
 
 
+@contextmanager
+def watching(pair: Pair, attach: Callable[[apsw.Connection], None]) -> Iterator[None]:
+    """Attaches something to both sides of the queue, and to whatever they open meanwhile."""
+    for db in (inside(pair.jobs), inside(pair.work)):
+        attach(db)
+    apsw.connection_hooks.append(attach)
+    try:
+        yield
+    finally:
+        apsw.connection_hooks.remove(attach)
+        for db in (inside(pair.jobs), inside(pair.work)):
+            db.exec_trace = None
+            db.trace_v2(0, None)
+
+
 def plan(pair: Pair, act: Callable[[], object]) -> list[str]:
-    """The steps of the query plans of all statements that `act` runs on the worker's or the user's side."""
-    statements: list[tuple[str, object]] = []
+    """The steps of the query plans of all statements on jobs that `act` runs."""
+    statements: list[tuple[str, Any]] = []
 
     def note(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
-        statements.append((statement, bindings))
+        if " jobs" in statement:
+            statements.append((statement, bindings))
         return True
 
-    connections = [inside(pair.jobs), inside(pair.work)]
-    for db in connections:
-        db.exec_trace = note
-    act()
-    for db in connections:
-        db.exec_trace = None
-    steps = []
-    for statement, bindings in statements:
-        if statement.startswith(("BEGIN", "COMMIT", "PRAGMA", "ROLLBACK")):
-            continue
-        rows = connections[0].execute("EXPLAIN QUERY PLAN " + statement, bindings)  # type: ignore[arg-type]
-        steps += [str(row[3]) for row in rows]
-    return steps
+    with watching(pair, lambda db: setattr(db, "exec_trace", note)):
+        act()
+    explain = inside(pair.jobs).execute
+    return [
+        str(row[3])
+        for statement, bindings in statements
+        for row in explain("EXPLAIN QUERY PLAN " + statement, bindings)
+    ]
 
 
 @pytest.fixture(params=["young", "analysed"])
@@ -120,16 +133,12 @@ def steps_of(pair: Pair, act: Callable[[], object]) -> int:
     """How many steps of its virtual machine SQLite took for what `act` did."""
     taken = 0
 
-    def note(event: dict[str, dict[str, int]]) -> None:
+    def note(event: Any) -> None:
         nonlocal taken
         taken += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
 
-    connections = [inside(pair.jobs), inside(pair.work)]
-    for db in connections:
-        db.trace_v2(apsw.SQLITE_TRACE_PROFILE, note)  # type: ignore[arg-type]
-    act()
-    for db in connections:
-        db.trace_v2(0, None)
+    with watching(pair, lambda db: db.trace_v2(apsw.SQLITE_TRACE_PROFILE, note)):
+        act()
     return taken
 
 

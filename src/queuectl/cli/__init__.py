@@ -11,6 +11,7 @@ from queuectl.errors import InvalidInput, QueuectlError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from queuectl.cli.command import Command
 
@@ -68,6 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def program() -> NoReturn:
+    """The life of a process that is `queuectl`: runs its command line, and ends."""
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    # All is written and closed. Python would take itself apart first, a tenth of a short command.
+    os._exit(status)
+
+
 def _run(arguments: list[str]) -> int:
     options, rest = _leading_options(arguments)
     if not rest or options[-1:] in (["--help"], ["-h"], ["--version"]):
@@ -108,6 +121,8 @@ def _command_name(rest: list[str]) -> tuple[str, list[str]]:
         return first, rest[1:]
     group = _group(first)
     if not group:
+        if "-".join(rest[:2]) in COMMANDS:  # `worker start`
+            raise _unknown(" ".join(rest[:2]), ["-".join(rest[:2])])
         raise _unknown(first, [*COMMANDS, *(name.partition(" ")[0] for name in COMMANDS)])
     name = f"{first} {rest[1]}"
     if name not in group:
@@ -182,6 +197,11 @@ def _explain(error: Exception) -> QueuectlError:
 
         name = f": {error.filename}" if error.filename else ""
         return EnvironmentFault(f"{error.strerror}{name}")
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidInput(
+            f"'{error.object}' cannot be written in {error.encoding}",
+            hint="Set a UTF-8 locale, and write arguments in UTF-8.",
+        )
     from queuectl.errors import CouldNotDo
 
     return CouldNotDo(

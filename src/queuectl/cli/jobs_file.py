@@ -67,7 +67,7 @@ def _watched(file: BinaryIO) -> Iterator[bytes]:
                 continue
             if bar is None and time.monotonic() - begun > _QUIET_SECONDS:
                 bar = _new_bar()
-                task = bar.add_task("", total=size)
+                task = bar.add_task(f"{number:,} jobs read", total=size, completed=read)
                 bar.start()
             if bar is not None:
                 bar.update(task, completed=read, description=f"{number:,} jobs read")

@@ -60,9 +60,9 @@ def _run(context: Context) -> Result:
     queue = context.queue(create=True)
     job = job_from_options(context, queue)
     submit_one(context, queue, job)
-    context.note(f"Enqueued job: {job.id}")
-    _warn_without_workers(context, queue)
     try:
+        context.note(f"Enqueued job: {job.id}")
+        _warn_without_workers(context, queue)
         if not args.json:
             _stream(context, queue, job.id)
         ended = queue.wait([job.id])[0]
@@ -100,6 +100,8 @@ class _CommandOutput:
     _MARK = b"[queuectl] attempt "
     _OWN_LINE = re.compile(rb"^\[queuectl\] attempt (\d+ ended )?([^\n]*)\n", re.MULTILINE)
 
+    _LONGEST_OWN_LINE = 4_096
+
     def __init__(self, out: BinaryIO, tell: Callable[[str], None]) -> None:
         self._out = out
         self._tell = tell
@@ -114,7 +116,8 @@ class _CommandOutput:
         self._held = b""
         if last or not self._in_line:
             end = text[last:]
-            if end.startswith(self._MARK) or self._MARK.startswith(end):
+            is_mark = end.startswith(self._MARK) or self._MARK.startswith(end)
+            if is_mark and len(end) < self._LONGEST_OWN_LINE:
                 text, self._held = text[:last], end
         self._pass_on(text)
         return len(data)

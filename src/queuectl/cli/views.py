@@ -204,7 +204,7 @@ def _last_lines(logs: JobLogs, job_id: str) -> list[str]:
         with open(logs.path(job_id), "rb") as log:
             log.seek(start)
             data = log.read(_LAST_BYTES)
-    except (OSError, LogNotFound):
+    except (OSError, ValueError, LogNotFound):  # It may have a name that this locale cannot say.
         return []
     return [
         line.rstrip("\r").expandtabs() for line in data.decode(errors="replace").split("\n") if line

@@ -1,0 +1,107 @@
+"""A worker that does what it is told at one point of its life: dies there, stops there, or is slow.
+
+    FAULT='after claim commit: die' python tests/engine/faulty_worker.py worker-start ...
+
+The n-th time that it comes by (`FAULT_AT`, else the first) the process kills itself, so that not
+a line of Python runs after it, as in a power cut or under the out-of-memory killer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from queuectl.cli import main
+from queuectl.engine import maintenance
+from queuectl.engine.launcher import Launcher
+from queuectl.engine.ledger import Ledger
+from queuectl.storage.sqlite.work import SqliteWorkerStorage
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _dawdle() -> None:
+    time.sleep(float(os.environ["FAULT_SECONDS"]))
+
+
+ACTS = {"die": _die, "stop": _stop, "dawdle": _dawdle}
+
+Condition = Callable[[tuple[Any, ...], Any], bool]
+"""Whether a call is meant, by its arguments and, after it, its result."""
+
+
+def _always(arguments: tuple[Any, ...], result: Any) -> bool:
+    return True
+
+
+def _claims(arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(result.claims)
+
+
+def _settles(arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(arguments[2])
+
+
+def _hands_over(arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(arguments[1])
+
+
+POINTS: dict[str, tuple[Any, str, str, Condition]] = {
+    "before claim commit": (SqliteWorkerStorage, "_claim", "after", lambda a, result: bool(result)),
+    "after claim commit": (SqliteWorkerStorage, "exchange", "after", _claims),
+    "before spawn": (Launcher, "start", "before", _always),
+    "after spawn": (Launcher, "start", "after", _always),
+    "before settlement is handed over": (Ledger, "trade", "before", _hands_over),
+    "before settle commit": (SqliteWorkerStorage, "_settle", "after", _always),
+    "after settle commit": (SqliteWorkerStorage, "exchange", "after", _settles),
+    "after any exchange": (SqliteWorkerStorage, "exchange", "after", _always),
+    "before give back": (SqliteWorkerStorage, "give_back", "before", _always),
+    "after give back": (SqliteWorkerStorage, "give_back", "after", _always),
+    "before fence": (SqliteWorkerStorage, "fence", "before", _always),
+    "after fence": (SqliteWorkerStorage, "fence", "after", _always),
+    "before rescue": (SqliteWorkerStorage, "rescue", "before", _always),
+    "after rescue": (SqliteWorkerStorage, "rescue", "after", _always),
+}
+"""Each point: the call it is at, before or after that call, and which of its calls are meant."""
+
+
+def install(point: str, act: Callable[[], None], at: int | None) -> None:
+    """Lets `act` happen when the worker comes by `point` (None: each time)."""
+    owner, name, when, meant = POINTS[point]
+    original = getattr(owner, name)
+    passed = 0
+
+    def faulty(*arguments: Any, **options: Any) -> Any:
+        nonlocal passed
+        if when == "before":
+            if meant(arguments, None):
+                passed += 1
+                if at in (None, passed):
+                    act()
+            return original(*arguments, **options)
+        result = original(*arguments, **options)
+        if meant(arguments, result):
+            passed += 1
+            if at in (None, passed):
+                act()
+        return result
+
+    setattr(owner, name, faulty)
+
+
+if __name__ == "__main__":
+    assert maintenance.EVERY_SECONDS <= 2, "a lost worker is to be noticed within 2 seconds"
+    where, _, what = os.environ["FAULT"].partition(": ")
+    install(where, ACTS[what], None if what == "dawdle" else int(os.environ.get("FAULT_AT", "1")))
+    sys.exit(main())

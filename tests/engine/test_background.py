@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.support import Sandbox, wait_until
+
+
+def start(sandbox: Sandbox, *options: str) -> int:
+    """Starts a background worker, and returns the pid that was reported."""
+    started = sandbox.run("worker-start", "--background", "--json", *options)
+    assert started.returncode == 0, started.stderr
+    return int(json.loads(started.stdout)["pid"])
+
+
+def test_a_background_worker_is_registered_when_its_start_returns(sandbox: Sandbox) -> None:
+    """By then it is listed, its pidfile names it, it has a session of its own, and it runs jobs."""
+    pid = start(sandbox)
+    (worker,) = sandbox.queue.workers()
+    assert (worker.pid, worker.mode) == (pid, "background")
+    assert (sandbox.folder / "queuectl.pid").read_text() == f"{pid}\n"
+    assert os.getsid(pid) == pid
+    job = sandbox.enqueue("true")
+    sandbox.wait_state(job, "completed")
+    assert "started:" in (sandbox.folder / "queuectl.log").read_text()
+
+
+def test_worker_stop_ends_a_background_worker_and_its_pidfile(sandbox: Sandbox) -> None:
+    """When it returns the process and the pidfile are gone, and another can be started."""
+    for _ in range(2):
+        pid = start(sandbox)
+        stop = sandbox.run("worker-stop")
+        assert stop.returncode == 0, stop.stderr
+        assert "Stopped 1 worker" in stop.stdout
+        assert pid not in sandbox.processes()
+        assert not (sandbox.folder / "queuectl.pid").exists()
+
+
+def test_a_second_background_worker_is_refused(sandbox: Sandbox) -> None:
+    """The refusal names the pid of the one that runs, which goes on."""
+    pid = start(sandbox)
+    second = sandbox.run("worker-start", "--background")
+    assert second.returncode == 4
+    assert f"already runs for this queue (pid {pid})" in second.stderr
+    sandbox.wait_state(sandbox.enqueue("true"), "completed")
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_of_starts_at_the_same_moment_exactly_one_succeeds(
+    sandbox: Sandbox, processes: bool
+) -> None:
+    """However they interleave one worker is there afterwards, and the others were told of it."""
+    sandbox.queue.counts()
+    options = ["--use-processes"] if processes else []
+    for _ in range(10):
+        starts = [
+            subprocess.Popen(
+                sandbox.command_line("worker-start", "--background", *options),
+                cwd=sandbox.folder,
+                env=sandbox.environ,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            for _ in range(2)
+        ]
+        errors = [process.communicate()[1] for process in starts]
+        assert sorted(process.returncode for process in starts) == [0, 4], errors
+        assert len(sandbox.queue.workers()) == 1
+        assert sandbox.run("worker-stop").returncode == 0
+        assert sandbox.processes() == []
+
+
+@pytest.mark.parametrize("text", ["999999999\n", "{}\n", "", "not a number\n", "-1\n", "0\n"])
+def test_a_stale_pidfile_is_no_obstacle(sandbox: Sandbox, text: str) -> None:
+    """Whatever is left in it, even the pid of another living program, a worker can be started."""
+    (sandbox.folder / "queuectl.pid").write_text(text.format(os.getpid()))
+    pid = start(sandbox)
+    assert (sandbox.folder / "queuectl.pid").read_text() == f"{pid}\n"
+
+
+def test_a_killed_background_worker_does_not_block_the_next(sandbox: Sandbox) -> None:
+    """After kill -9 its pidfile stays behind, and is taken over; its job is run again."""
+    job = sandbox.enqueue("echo start >> marks; test $QUEUECTL_ATTEMPT = 2 || sleep 300")
+    first = start(sandbox)
+    sandbox.wait_marks(1)
+    os.kill(first, signal.SIGKILL)
+    second = start(sandbox)
+    assert second != first
+    sandbox.wait_state(job, "completed")
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+
+
+def _break_configuration(sandbox: Sandbox) -> None:
+    (sandbox.folder / "queuectl_config.json").write_text('{"max_retries": "many"}')
+
+
+def _block_logs(sandbox: Sandbox) -> None:
+    (sandbox.folder / "job_logs").write_text("a file in the folder's place")
+
+
+def _block_worker_log(sandbox: Sandbox) -> None:
+    (sandbox.folder / "queuectl.log").mkdir()
+
+
+def _block_pidfile(sandbox: Sandbox) -> None:
+    (sandbox.folder / "queuectl.pid").mkdir()
+
+
+def _break_database(sandbox: Sandbox) -> None:
+    sandbox.database.write_bytes(b"this is no database" * 500)
+
+
+FAULTS = {
+    "configuration": (_break_configuration, 2, "max_retries"),
+    "job logs": (_block_logs, 5, "job_logs"),
+    "worker log": (_block_worker_log, 5, "queuectl.log"),
+    "pidfile": (_block_pidfile, 5, "queuectl.pid"),
+    "database": (_break_database, 5, "not a SQLite database"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_a_failed_start_is_reported_in_the_foreground(
+    sandbox: Sandbox, fault: str, processes: bool
+) -> None:
+    """Its exit status and its words are those of the fault, and nothing is left running."""
+    damage, status, words = FAULTS[fault]
+    damage(sandbox)
+    options = ["--use-processes"] if processes else []
+    started = sandbox.run("worker-start", "--background", *options)
+    assert started.returncode == status, started.stderr
+    assert words in started.stderr
+    assert "Traceback" not in started.stderr
+    assert "unexpected" not in started.stderr
+    assert sandbox.processes() == []
+
+
+def test_a_background_worker_outlives_its_terminal(sandbox: Sandbox) -> None:
+    """Nothing of the shell it was started from is kept: not its terminal, not its output, not its
+    session; so a pipe from it ends when the start does.
+    """
+    line = " ".join(sandbox.command_line("worker-start", "--background"))
+    piped = subprocess.run(
+        ["setsid", "sh", "-c", f"{line} 2>&1 | cat"],
+        cwd=sandbox.folder,
+        env=sandbox.environ,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert b"Started a worker in the background" in piped.stdout
+    (worker,) = sandbox.queue.workers()
+    fds = {os.readlink(f"/proc/{worker.pid}/fd/{n}") for n in range(3)}
+    assert fds == {"/dev/null", str(sandbox.folder / "queuectl.log")}
+    os.killpg(os.getpgid(worker.pid), signal.SIGHUP)
+    log = sandbox.folder / "queuectl.log"
+    wait_until(lambda: "read the configuration again" in log.read_text())
+
+
+def test_a_background_drain_ends_by_itself(sandbox: Sandbox) -> None:
+    """It says in its log what it did, and takes its pidfile along."""
+    job = sandbox.enqueue("true")
+    start(sandbox, "--drain")
+    wait_until(lambda: not sandbox.processes(), "the worker ends")
+    assert sandbox.state(job) == "completed"
+    assert "worker stopped: 1 completed" in (sandbox.folder / "queuectl.log").read_text()
+    assert not (sandbox.folder / "queuectl.pid").exists()
