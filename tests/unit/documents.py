@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 
-def code_blocks(document: Path, *languages: str) -> list[str]:
-    """The blocks of code in any of these languages."""
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
-    return [text for language, text in blocks if language in languages]
+def code_blocks(document: Path | str, *languages: str) -> list[str]:
+    """The blocks of code in any of these languages, in a document or a part of one."""
+    text = document if isinstance(document, str) else document.read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [code for language, code in blocks if language in languages]
 
 
 def table(document: Path, heading: str) -> list[list[str]]:

@@ -1,10 +1,18 @@
-"""One attempt while it runs: its claim, its process, its log, and how it is being ended, if it is."""
+"""One attempt while it runs: its claim, its process, its log, and how it is being ended, if it is.
+
+An attempt that ends by itself has ended when its first process has: what it leaves behind on
+purpose, a daemon, is its own affair. One that queuectl ends (timeout, cancel, stop) has ended
+when nothing of its process tree is left.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 
+from queuectl.engine import tree
 from queuectl.jobs import outcome as outcomes
 
 TYPE_CHECKING = False
@@ -13,12 +21,22 @@ if TYPE_CHECKING:
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
 
+_TREE_SECONDS = 0.01
+"""How often a tree that is being ended is looked at."""
+
 
 class Attempt:
-    """A run of a command. Times are microseconds: `started_at` of the epoch, `*_ticks` elapsed."""
+    """A run of a command. Times are microseconds: `started_at` of the epoch, `*_ticks` elapsed.
+
+    Its slot's thread waits for it; another may end it meanwhile. The first process is reaped only
+    once nobody will send it a signal any more: until then its number cannot become another's.
+    """
 
     __slots__ = (
+        "_lock",
         "_outcome",
+        "_over",
+        "_status",
         "claim",
         "deadline_ticks",
         "ended_ticks",
@@ -28,7 +46,6 @@ class Attempt:
         "pid",
         "started_at",
         "started_ticks",
-        "status",
         "timeout",
     )
 
@@ -47,31 +64,59 @@ class Attempt:
         """Why queuectl is ending it: timeout, cancel, stop or fenced."""
         self.kill_ticks = 0
         """When SIGTERM has been given time enough, and SIGKILL follows."""
-        self.status: int | None = None
-        """What `waitpid` said of its first process, once that has ended."""
+        self._lock = threading.Lock()
+        self._over = False
+        self._status = 0
         self._outcome: Outcome | None = None
 
     def end_with(self, outcome: Outcome) -> None:
         """It is over before a process was there that could end."""
         self._outcome = outcome
+        self._over = True
 
-    @property
-    def never_ran(self) -> bool:
-        """Whether there was no process to wait for."""
-        return self._outcome is not None
+    def wait(self, database: str) -> None:
+        """Returns when it has ended; its own slot's thread alone calls this."""
+        if self._over:
+            return
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        while True:
+            with self._lock:
+                if self.ending is None or tree.is_gone(self.pid, database, self.claim):
+                    self._over = True
+                    break
+            time.sleep(_TREE_SECONDS)
+        self._status = os.waitpid(self.pid, 0)[1]
+
+    def end(self, why: str, *, kill_ticks: int, database: str, politely: bool) -> bool:
+        """Begins to end it with everything it started; false when it is over, or ending already.
+
+        `politely` sends SIGTERM; whatever is left at `kill_ticks` is for `kill`.
+        """
+        with self._lock:
+            if self._over or self.ending is not None:
+                return False
+            self.ending = why
+            self.kill_ticks = kill_ticks
+            number = signal.SIGTERM if politely else signal.SIGKILL
+            tree.send(self.pid, database, self.claim, number)
+            return True
+
+    def kill(self, database: str) -> None:
+        """Sends SIGKILL to what is left of an attempt that is being ended."""
+        with self._lock:
+            if not self._over:
+                tree.send(self.pid, database, self.claim, signal.SIGKILL)
 
     @property
     def seconds(self) -> float:
-        """How long it ran."""
+        """How long it ran, once it has ended."""
         return max(0, self.ended_ticks - self.started_ticks) / 1e6
 
     def outcome(self) -> Outcome:
         """How it ended, once it has."""
         if self._outcome is not None:
             return self._outcome
-        if self.status is None:
-            raise ValueError("the attempt has not ended")
-        code = os.waitstatus_to_exitcode(self.status)
+        code = os.waitstatus_to_exitcode(self._status)
         exit_code, by_signal = (code, None) if code >= 0 else (None, -code)
         if self.ending == "timeout":
             return outcomes.timed_out(self.timeout, exit_code, by_signal)

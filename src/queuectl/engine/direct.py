@@ -18,6 +18,8 @@ _PLAIN: Callable[[str], object] = re.compile(
     r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+:,./= -]*"
 ).fullmatch
 
+_NAME: Callable[[bytes], object] = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+
 # Reserved words and built-ins of POSIX sh, dash, bash, ksh and busybox. Where a program of the
 # same name exists it may differ from the built-in (`echo`, `printf`, `kill`, `test`, `time`).
 _SHELLS_OWN = frozenset(
@@ -55,8 +57,12 @@ def program_and_words(command: str) -> tuple[str, list[str]] | None:
 
 
 def environment_allows(environ: dict[bytes, bytes]) -> bool:
-    """Whether no variable makes the shell do more than it says: functions, start-up files."""
+    """Whether a shell would hand all of these variables on, and do nothing more because of them.
+
+    A shell drops variables whose names it cannot spell, takes functions from some, and reads
+    start-up files that others name.
+    """
     return not any(
-        name.startswith(b"BASH_FUNC_") or name in (b"BASH_ENV", b"ENV", b"SHELLOPTS", b"BASHOPTS")
+        _NAME(name) is None or name in (b"BASH_ENV", b"ENV", b"SHELLOPTS", b"BASHOPTS")
         for name in environ
     )

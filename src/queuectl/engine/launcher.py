@@ -1,23 +1,21 @@
-"""Starting a command on POSIX: its own process group, its log as stdout and stderr, no copying."""
+"""What a job's command is started as: directly or by the shell, with which environment."""
 
 from __future__ import annotations
 
 import errno
 import os
-import signal
 
 from queuectl.engine.direct import environment_allows, program_and_words
+from queuectl.engine.spawn import make_spawn
 from queuectl.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from queuectl.jobs.claim import Claim
 
-_SHELL = "/bin/sh"
-
-# Python ignores these two, and what is ignored stays so in a started program: `yes | head` would
-# then end with an error message instead of quietly.
-_RESTORED_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ] if os.name == "posix" else []
+_SHELL = b"/bin/sh"
 
 _OUT_OF_RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
@@ -27,21 +25,22 @@ class NotStarted(Exception):
 
 
 class OutOfResources(Exception):
-    """The machine has no room for another process now: this is not the job's fault."""
+    """The machine has no room for another process or file now: this is not the job's fault."""
 
 
 class Launcher:
-    """Starts the commands of one worker.
+    """Starts the commands of one worker, from any of its threads.
 
     `database` is made known to them, so that a job can enqueue jobs.
     """
 
     def __init__(self, database: str) -> None:
-        self._environ = dict(os.environb)
-        self._environ[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
-        self._direct = environment_allows(self._environ) and not os.environ.get("NODIRECT")
+        own = {name: value for name, value in os.environb.items() if name not in _SET_FOR_EACH_JOB}
+        own[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
+        self._environ = [name + b"=" + value for name, value in own.items()]
+        self._direct = environment_allows(own)
         self._stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._folder = ""
+        self._spawn = make_spawn()
 
     def start(self, claim: Claim, output: int) -> int:
         """Starts the claimed job's command with its output to the file descriptor `output`;
@@ -49,58 +48,80 @@ class Launcher:
 
         Raises NotStarted or OutOfResources.
         """
-        self._enter(claim.cwd)
-        environ = self._environment(claim)
-        actions = [
-            (os.POSIX_SPAWN_DUP2, self._stdin, 0),
-            (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
-        ]
-        if self._direct and claim.env is None:
-            split = program_and_words(claim.command)
-            if split is not None:
+        environ = self._environ + _variables_of(claim)
+        command = claim.command
+        if claim.env is not None:
+            given = _variables_given(claim.env)
+            environ = _overridden(environ, given)
+        plain = program_and_words(command)
+        if plain is not None:
+            if self._direct and (claim.env is None or _leaves_search_alone(given)):
+                program, words = plain
                 try:
-                    return os.posix_spawnp(
-                        split[0],
-                        split[1],
-                        environ,
-                        file_actions=actions,
-                        setpgroup=0,
-                        setsigdef=_RESTORED_SIGNALS,
+                    return self._call(
+                        program.encode(), [w.encode() for w in words], environ, claim, output
                     )
                 except OSError:
                     pass  # The shell is asked to do it, and says what is wrong in its own words.
+            elif "/" in plain[0] and os.access(plain[0], os.X_OK):
+                # The shell becomes the program, as in a direct start, so that a signal that ends
+                # it is seen as one.
+                command = "exec " + command
         try:
-            return os.posix_spawn(
-                _SHELL,
-                ["sh", "-c", "--", claim.command],
-                environ,
-                file_actions=actions,
-                setpgroup=0,
-                setsigdef=_RESTORED_SIGNALS,
+            return self._call(
+                _SHELL, [b"sh", b"-c", b"--", command.encode()], environ, claim, output
             )
         except OSError as error:
+            _check_folder(claim.cwd)
             if error.errno in _OUT_OF_RESOURCES:
-                raise OutOfResources(str(error.strerror)) from None
-            raise NotStarted(f"cannot start {_SHELL}: {error.strerror}") from None
+                raise OutOfResources(
+                    f"the machine has no room for another process ({error.strerror})"
+                ) from None
+            raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
 
-    def _enter(self, folder: str) -> None:
-        """Goes to the job's folder. One system call here is far cheaper than a fork that does it."""
-        try:
-            # Also when it is where we are: it may have been removed, or replaced, since.
-            os.chdir(folder)
-        except OSError as error:
-            raise NotStarted(f"cannot enter folder {visible(folder)}: {error.strerror}") from None
+    def _call(
+        self,
+        program: bytes,
+        words: Sequence[bytes],
+        environ: Sequence[bytes],
+        claim: Claim,
+        output: int,
+    ) -> int:
+        return self._spawn(program, words, environ, os.fsencode(claim.cwd), self._stdin, output)
 
-    def _environment(self, claim: Claim) -> dict[bytes, bytes]:
-        environ = self._environ.copy()
-        environ[b"PWD"] = os.fsencode(claim.cwd)
-        if claim.env is not None:
-            import json
 
-            for name, value in json.loads(claim.env).items():
-                environ[os.fsencode(name)] = os.fsencode(value)
-        environ[b"QUEUECTL_JOB_ID"] = claim.id.encode()
-        environ[b"QUEUECTL_ATTEMPT"] = b"%d" % claim.attempt
-        environ[b"QUEUECTL_MAX_RETRIES"] = b"%d" % claim.max_retries
-        return environ
+_SET_FOR_EACH_JOB = (b"PWD", b"QUEUECTL_JOB_ID", b"QUEUECTL_ATTEMPT", b"QUEUECTL_MAX_RETRIES")
+
+
+def _variables_of(claim: Claim) -> list[bytes]:
+    return [
+        b"PWD=" + os.fsencode(claim.cwd),
+        b"QUEUECTL_JOB_ID=" + claim.id.encode(),
+        b"QUEUECTL_ATTEMPT=%d" % claim.attempt,
+        b"QUEUECTL_MAX_RETRIES=%d" % claim.max_retries,
+    ]
+
+
+def _variables_given(env: str) -> dict[bytes, bytes]:
+    import json
+
+    return {os.fsencode(name): os.fsencode(value) for name, value in json.loads(env).items()}
+
+
+def _overridden(environ: Sequence[bytes], given: dict[bytes, bytes]) -> list[bytes]:
+    kept = [variable for variable in environ if variable.split(b"=", 1)[0] not in given]
+    return kept + [name + b"=" + value for name, value in given.items()]
+
+
+def _leaves_search_alone(given: dict[bytes, bytes]) -> bool:
+    """Whether the job's own variables leave it to this process's PATH what a name stands for."""
+    return b"PATH" not in given and environment_allows(given)
+
+
+def _check_folder(folder: str) -> None:
+    """Raises NotStarted when the command could not be started because of its folder."""
+    try:
+        entries = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(entries)
+    except OSError as error:
+        raise NotStarted(f"cannot enter folder {visible(folder)}: {error.strerror}") from None

@@ -1,16 +1,21 @@
 """The ledger of one worker: settles and claims in a thread of its own, and keeps the lease.
 
 What makes a commit slow is waiting for the disk. Here that wait is spent beside the commands:
-outcomes that arrive while one commit is on its way go into the next one together, with the claim
-of what runs next. The worker never waits for it unless it has nothing left to start.
+outcomes that arrive while one commit is on its way, or within a few milliseconds after it, go into
+the next one together, with the claim of what runs next. A slot waits for it only when there is
+nothing left to start.
 
 This thread alone uses the worker's `WorkerStorage`.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from queue import Empty, SimpleQueue
 
+from queuectl.engine.pace import Pace
 from queuectl.errors import (
     DatabaseCorrupt,
     DatabaseError,
@@ -26,98 +31,145 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.jobs.claim import Claim
-    from queuectl.storage.job_storage import NewWorker, Outlook, Settlement, WorkerStorage
-    from queuectl.storage.sqlite.watch import ChangeWatch
+    from queuectl.storage.job_storage import (
+        ChangeWatch,
+        NewWorker,
+        Outlook,
+        Settlement,
+        WorkerStorage,
+    )
+
+GATHER_SECONDS = 0.012
+"""After a commit, how long outcomes are gathered for the next one while the slots have enough to
+do. With the commit itself it must stay well under the 50 ms within which an outcome is on disk."""
 
 _RETRY_SECONDS = 1.0
 """Between attempts to write while the database cannot be written (a full disk, a long lock)."""
+
+_PATIENCE_TICKS = 100_000
+"""A claimed job that has found no slot for this long (0.1 s) goes back, for another worker to run."""
 
 _FATAL = (DatabaseCorrupt, DatabaseForeign, DatabaseTooNew)
 """Errors that no waiting mends."""
 
 
 class Ledger(threading.Thread):
-    """`wake_worker` is called, in this thread, whenever there is something new to look at."""
+    """`new_worker` makes the record to register, anew after each loss. `wake_worker` is called
+    whenever there is something new for the main thread to look at; `say` prints a line for people.
+    """
 
     def __init__(
         self,
         storage: WorkerStorage,
-        worker: NewWorker,
         watch: ChangeWatch,
         clock: Clock,
         *,
+        new_worker: Callable[[], NewWorker],
         wake_worker: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         super().__init__(name="ledger", daemon=True)
         self._storage = storage
-        self._worker = worker
         self._watch = watch
         self._clock = clock
+        self._new_worker = new_worker
         self._wake_worker = wake_worker
         self._say = say
+        self.ready: SimpleQueue[Claim | None] = SimpleQueue()
+        """What was claimed and not started yet, for the slots to take."""
         self._lock = threading.Lock()
         # Guarded by the lock:
         self._settlements: list[Settlement] = []
         self._returned: list[Claim] = []
-        self._claimed: list[Claim] = []
-        self._wanted = 0
-        self._outlook: Outlook | None = None
+        self._held = 0
+        self._accepting = True
         self._closing = False
-        self._sleeping = False
+        self._resting = False
+        self._gathering = False
+        self._moved_ticks = 0
         # Written by this thread alone:
-        self.lease_ends_ticks = clock.ticks() + int(worker.lease_seconds * 1e6)
-        """Until when nobody may take this worker's jobs; nothing is started after it."""
+        self._register()
+        self._pace = Pace(self._worker.slots)
+        self.outlook: Outlook | None = None
+        """What there is to do, as last seen."""
+        self.is_drained = False
+        """Nothing is left to do: nothing ready, running or waiting for its retry, in any worker."""
         self.fenced = False
         """This worker was given up for lost: whatever it still runs must end, and does not count."""
         self.failure: QueuectlError | None = None
         """Why this thread has ended, when it could not go on."""
-        self.in_trouble = False
-        """The database cannot be written just now."""
+        self.completed = 0
+        self.failed = 0
+        self._in_trouble = False
 
-    # ---- for the worker's thread
+    # ---- for the slots
+
+    def took_one(self) -> None:
+        """A claimed job was started."""
+        self._moved_ticks = self._clock.ticks()
+
+    def settle(self, settlement: Settlement, seconds: float) -> None:
+        """An attempt has ended after `seconds`; its outcome will be on disk within 50 ms."""
+        with self._lock:
+            self._held -= 1
+            self._settlements.append(settlement)
+            self._pace.ended(seconds)
+            wake = self._resting or (self._gathering and not self._is_stocked())
+            if wake:
+                self._resting = self._gathering = False
+        if wake:
+            self._watch.wake()
+
+    def give_back(self, claims: list[Claim]) -> None:
+        """Returns claims that will not be started; their jobs lose no attempt."""
+        if claims:
+            with self._lock:
+                self._held -= len(claims)
+                self._returned += claims
+            self._watch.wake()
+
+    # ---- for the main thread
 
     @property
     def worker_id(self) -> str:
         """The id its worker is registered under."""
         return self._worker.id
 
-    def trade(self, settlements: list[Settlement], capacity: int) -> list[Claim]:
-        """Hands over what ended and takes what was claimed.
+    @property
+    def held(self) -> int:
+        """How many claims are in the slots, or ready for them."""
+        return self._held
 
-        `capacity` is how many claims the worker would like to hold that it does not hold yet.
-        """
+    def accept(self, accepting: bool) -> None:
+        """Whether to claim more jobs. What was claimed stays ready."""
         with self._lock:
-            claims, self._claimed = self._claimed, []
-            self._wanted = max(0, capacity - len(claims))
-            if settlements:
-                self._settlements += settlements
-                self._outlook = None
-            rouse = self._sleeping and (bool(settlements) or self._wanted > 0)
-            if rouse:
-                self._sleeping = False
-        if rouse:
+            changed = self._accepting != accepting
+            self._accepting = accepting
+        if changed:
             self._watch.wake()
-        return claims
 
-    def give_back(self, claims: list[Claim]) -> None:
-        """Returns claims that will not be started; their jobs lose no attempt."""
-        with self._lock:
-            self._returned += claims
-            self._outlook = None
-            self._sleeping = False
-        self._watch.wake()
+    def give_back_ready(self) -> None:
+        """Returns everything that no slot has taken yet."""
+        claims = []
+        try:
+            while True:
+                claim = self.ready.get_nowait()
+                if claim is not None:
+                    claims.append(claim)
+        except Empty:
+            self.give_back(claims)
 
-    def outlook(self) -> Outlook | None:
-        """What there is to do, as of after everything that was handed over; None if not known yet."""
-        with self._lock:
-            return self._outlook
+    def give_back_waiting(self) -> None:
+        """Returns what was claimed ahead, when no slot had room for any of it for some time."""
+        if not self.ready.empty() and self._clock.ticks() - self._moved_ticks > _PATIENCE_TICKS:
+            with self._lock:
+                self._pace.slow()
+            self.give_back_ready()
 
     def close(self) -> None:
-        """Writes what was handed over, and ends the thread."""
+        """Writes what was handed over, and ends the thread; everything must have been."""
         with self._lock:
             self._closing = True
-            self._sleeping = False
         self._watch.wake()
         self.join()
         self._watch.close()
@@ -125,54 +177,58 @@ class Ledger(threading.Thread):
     # ---- the thread
 
     def run(self) -> None:
-        """The thread's life; it ends early when the worker is fenced or the database is beyond use."""
+        """The thread's life; it ends early only when the database is beyond use."""
+        if os.name == "posix":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._run()
-        except WorkerFenced:
-            self.fenced = True
+            while not self._serve():
+                self._register_anew()
         except QueuectlError as error:
             self.failure = error
         except Exception as error:  # noqa: BLE001 - a worker must not go on without its ledger
             self.failure = QueuectlError(f"unexpected {type(error).__name__}: {error}")
         self._wake_worker()
 
-    def _run(self) -> None:
-        try_claim = True
-        while True:
-            settlements, returned, wanted, closing = self._next_batch()
-            if closing:
-                wanted = 0
-            if settlements or returned or (wanted and try_claim):
-                claimed = self._write(settlements, returned, wanted)
-                # Fewer than wanted: nothing is left that could be claimed, until something changes.
-                try_claim = claimed == wanted if wanted else try_claim
-                if claimed:
-                    self._wake_worker()
-                if self._watch.changed():
-                    try_claim = True
-                    self._look_around()
-            elif closing:
-                self._return_untaken()
-                return
-            else:
-                try_claim = self._rest(wanted)
-            self._keep_lease()
-
-    def _return_untaken(self) -> None:
-        """What was claimed while the worker closed this ledger is not going to be started."""
-        with self._lock:
-            untaken, self._claimed = self._claimed, []
-        if untaken:
-            self._storage.give_back(self._worker.id, untaken)
+    def _serve(self) -> bool:
+        """Works until closed (true) or given up for lost (false)."""
+        worth_a_claim = True
+        try:
+            while True:
+                settlements, returned, wanted, closing = self._next_batch()
+                if settlements or returned or (wanted and worth_a_claim):
+                    claimed = self._write(settlements, returned, wanted)
+                    if wanted:
+                        # Fewer than wanted: there are no more, until something changes.
+                        worth_a_claim = claimed == wanted
+                    if self._watch.changed():
+                        worth_a_claim = True
+                        self._look_around()
+                    self._gather()
+                elif closing:
+                    return True
+                else:
+                    worth_a_claim = self._rest(wanted)
+                self._keep_lease()
+        except WorkerFenced:
+            return False
 
     def _next_batch(self) -> tuple[list[Settlement], list[Claim], int, bool]:
         with self._lock:
-            batch = self._settlements, self._returned, self._wanted, self._closing
-            self._settlements, self._returned = [], []
-        return batch
+            settlements, self._settlements = self._settlements, []
+            returned, self._returned = self._returned, []
+            return settlements, returned, self._wanted(), self._closing
+
+    def _wanted(self) -> int:
+        """How many more claims to hold: one for each free slot, and some ahead."""
+        if self._closing or not self._accepting:
+            return 0
+        ahead = self._pace.ahead()
+        wanted = self._worker.slots + ahead - self._held
+        # In bulk, or not at all: each claim is a commit.
+        return wanted if wanted > ahead // 2 else 0
 
     def _write(self, settlements: list[Settlement], returned: list[Claim], wanted: int) -> int:
-        """One commit; tried until it succeeds. Returns how many jobs were claimed."""
+        """One commit, tried until it succeeds; returns how many jobs were claimed."""
         while True:
             try:
                 if returned:
@@ -183,28 +239,49 @@ class Ledger(threading.Thread):
             except _FATAL:
                 raise
             except DatabaseError as error:
+                self._wait_out(error)
                 wanted = (
                     0  # Only what must be kept is tried again; work is claimed when all is well.
                 )
-                self._wait_out(error)
                 if not settlements and not returned:
                     return 0
-        self._recovered()
-        with self._lock:
-            self._claimed += exchange.claims
-            self._wanted = max(0, self._wanted - len(exchange.claims))
+        self._recover()
+        self._deliver(exchange.claims)
+        self._tally(settlements, exchange.refused)
         return len(exchange.claims)
 
-    def _wait_out(self, error: DatabaseError) -> None:
-        if not self.in_trouble:
-            self.in_trouble = True
-            self._say(f"{error.message}; going on as soon as it can be written")
-        self._watch.wait(_RETRY_SECONDS)
+    def _deliver(self, claims: list[Claim]) -> None:
+        with self._lock:
+            begins = claims and not self._held
+            self._held += len(claims)
+        if begins:
+            self._wake_worker()  # It sleeps for as long as there is nothing to look after.
+        self._moved_ticks = self._clock.ticks()
+        for claim in claims:
+            self.ready.put(claim)
 
-    def _recovered(self) -> None:
-        if self.in_trouble:
-            self.in_trouble = False
-            self._say("the database can be written again")
+    def _tally(self, settlements: list[Settlement], refused: list[Claim]) -> None:
+        for settlement in settlements:
+            kind = settlement.outcome.kind
+            if settlement.claim in refused or kind in ("interrupted", "cancelled"):
+                continue
+            if kind == "succeeded":
+                self.completed += 1
+            else:
+                self.failed += 1
+
+    def _gather(self) -> None:
+        """Lets some outcomes come together, unless a slot would have to wait for that."""
+        with self._lock:
+            if self._closing or not self._is_stocked():
+                return
+            self._gathering = True
+        self._watch.doze(GATHER_SECONDS)
+        self._gathering = False
+
+    def _is_stocked(self) -> bool:
+        """Whether no slot will have to wait for a claim within the next few milliseconds."""
+        return self._held > self._worker.slots + self._pace.ahead() // 4
 
     def _rest(self, wanted: int) -> bool:
         """Sleeps until there is something to do; whether a claim is worth trying then."""
@@ -214,37 +291,46 @@ class Ledger(threading.Thread):
         if wanted and outlook.ready:
             return True
         with self._lock:
-            if self._settlements or self._returned or self._closing or self._wanted != wanted:
+            if self._settlements or self._returned or self._closing or self._wanted() != wanted:
                 return False
-            self._sleeping = True
-        if self._watch.wait(self._seconds_to_sleep(outlook, wanted)):
+            self._resting = True
+            drained = self._held == 0 and not outlook.unfinished
+        if drained != self.is_drained:
+            self.is_drained = drained
+            self._wake_worker()
+        changed = self._watch.wait(self._seconds_to_sleep(outlook, wanted))
+        self._resting = False
+        self.is_drained = False
+        if changed:
             self._look_around()
-        with self._lock:
-            self._sleeping = False
         return True
 
     def _look_around(self) -> Outlook:
-        """Reads the outlook and shows it to the worker, unless it is out of date by now."""
         outlook = self._storage.outlook(self._worker.id)
-        with self._lock:
-            news = outlook != self._outlook and not self._settlements
-            if news:
-                self._outlook = outlook
-        if news:
+        if outlook != self.outlook:
+            self.outlook = outlook
             self._wake_worker()
         return outlook
 
     def _seconds_to_sleep(self, outlook: Outlook, wanted: int) -> float:
         seconds = self._worker.lease_seconds / 3
         if wanted and outlook.next_due_at is not None:
-            # A clock that is set back must not make it sleep for that long: at most a lease.
+            # A clock that is set back must not make it sleep for that long: at most a third of a lease.
             seconds = min(seconds, (outlook.next_due_at - self._clock.now()) / 1e6)
         return max(seconds, 0.0)
 
+    # ---- the lease
+
+    def _register(self) -> None:
+        self._worker = self._new_worker()
+        self.lease_ends_ticks = self._clock.ticks() + int(self._worker.lease_seconds * 1e6)
+        """Until when nobody may take this worker's jobs; nothing is started after it."""
+        self._storage.register(self._worker)
+
     def _keep_lease(self) -> None:
-        third = int(self._worker.lease_seconds * 1e6 / 3)
+        lease_ticks = int(self._worker.lease_seconds * 1e6)
         ticks = self._clock.ticks()
-        if self.lease_ends_ticks - ticks > 2 * third:
+        if self.lease_ends_ticks - ticks > lease_ticks * 2 // 3:
             return
         try:
             self._storage.heartbeat(self._worker.id, self._worker.lease_seconds)
@@ -252,5 +338,37 @@ class Ledger(threading.Thread):
             raise
         except DatabaseError as error:
             self._wait_out(error)
-            return
-        self.lease_ends_ticks = ticks + 3 * third
+        else:
+            self.lease_ends_ticks = ticks + lease_ticks
+
+    def _register_anew(self) -> None:
+        """After being given up for lost: waits until everything it held has ended, and is a new
+        worker then. What ended meanwhile is somebody else's by now, and is not written.
+        """
+        self._say("this worker was given up for lost and its jobs were taken back; starting anew")
+        self.fenced = True
+        self._wake_worker()
+        while True:
+            with self._lock:
+                self._settlements.clear()
+                self._returned.clear()
+                if self._held == 0:
+                    break
+                self._resting = True
+            self._watch.doze(_RETRY_SECONDS)
+        self._register()
+        self.outlook = None
+        self.fenced = False
+
+    # ---- trouble
+
+    def _wait_out(self, error: DatabaseError) -> None:
+        if not self._in_trouble:
+            self._in_trouble = True
+            self._say(f"{error.message}; going on as soon as it can be written")
+        self._watch.doze(_RETRY_SECONDS)
+
+    def _recover(self) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            self._say("the database can be written again")

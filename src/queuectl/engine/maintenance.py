@@ -30,6 +30,11 @@ EVERY_SECONDS = 1.0
 """How often a worker looks after the others."""
 
 
+_CLOCK_STEP = 1_000_000
+"""What the wall clock may fall behind the machine's own between two rounds (1 s): smaller steps
+are those of a clock that is being kept in time."""
+
+
 class Rescue:
     """What was done about one lost worker, for those who report it."""
 
@@ -112,6 +117,7 @@ class Maintenance(threading.Thread):
         self._say = say
         self._database_gone = database_gone
         self._stopping = threading.Event()
+        self._clock_offset: int | None = None
 
     def close(self) -> None:
         """Ends the thread, after the round it may be in."""
@@ -127,6 +133,7 @@ class Maintenance(threading.Thread):
         while not self._stopping.is_set():
             try:
                 storage = storage or self._open_storage()
+                self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""
             except DatabaseError as error:
@@ -139,6 +146,15 @@ class Maintenance(threading.Thread):
             self._stopping.wait(EVERY_SECONDS)
         if storage is not None:
             storage.close()
+
+    def _heed_clock(self, storage: WorkerStorage) -> None:
+        """A clock that is set back would make every retry wait for that much longer."""
+        offset = self._clock.now() - self._clock.ticks()
+        if self._clock_offset is None or offset < self._clock_offset - _CLOCK_STEP:
+            shortened = storage.rebase_retries()
+            if shortened:
+                self._say(f"the clock was set back; {shortened} retries wait no longer for that")
+        self._clock_offset = offset
 
     def _round(self, storage: WorkerStorage, me: processes.Identity) -> None:
         rescues = rescue_lost(

@@ -9,7 +9,7 @@ from __future__ import annotations
 HORIZON_SECONDS = 0.05
 """Only what will start within this time is claimed ahead."""
 
-MOST_AHEAD = 256
+MOST_AHEAD = 512
 
 
 class Pace:
@@ -19,18 +19,25 @@ class Pace:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._mean_seconds = HORIZON_SECONDS * slots * 2
+        self._mean_seconds: float | None = None
 
     def ended(self, seconds: float) -> None:
         """An attempt ended after `seconds`."""
-        self._mean_seconds += (seconds - self._mean_seconds) / 8
+        if self._mean_seconds is None:
+            self._mean_seconds = seconds
+        else:
+            self._mean_seconds += (seconds - self._mean_seconds) / 8
 
     def slow(self) -> None:
         """What was claimed ahead could not be started in time: begin to learn anew."""
-        self._mean_seconds = HORIZON_SECONDS * self._slots * 2
+        self._mean_seconds = None
 
     def ahead(self) -> int:
-        """How many jobs the slots will come to start within the horizon, from 0 to 256."""
-        if self._mean_seconds <= 0:
+        """How many jobs the slots will come to start within the horizon, from 0 to 512; none
+        while nothing is known.
+        """
+        if self._mean_seconds is None:
+            return 0
+        if self._mean_seconds * MOST_AHEAD <= HORIZON_SECONDS * self._slots:
             return MOST_AHEAD
-        return min(int(HORIZON_SECONDS * self._slots / self._mean_seconds), MOST_AHEAD)
+        return int(HORIZON_SECONDS * self._slots / self._mean_seconds)

@@ -12,10 +12,11 @@ from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
 from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import Maintenance, rescue_lost
-from queuectl.engine.worker import Worker, unusable_database
-from queuectl.errors import QueuectlError
+from queuectl.engine.worker import Worker
+from queuectl.errors import EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
-from queuectl.storage import open_worker_storage, watch_changes
+from queuectl.jobs.outcome import Policy
+from queuectl.storage import open_worker_storage
 from queuectl.storage.job_storage import NewWorker
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
-    from queuectl.storage.job_storage import WorkerStorage
+    from queuectl.processes import Identity
     from queuectl.workspace import Workspace
 
 
@@ -78,17 +79,11 @@ def run_worker(
     logs.ensure_folder()
     me = processes.this_process()
     name = f"{me.host}:{me.pid}"
+    _rescue_at_start(workspace, config, clock, me, say)
     storage = open_worker_storage(workspace.database, clock)
-    poll_seconds = (
-        config.poll_interval_seconds if orders.poll_seconds is None else orders.poll_seconds
-    )
 
-    executor = Executor(
-        name=name, logs=logs, launcher=Launcher(workspace.database), clock=clock, config=config
-    )
-
-    def make_ledger(wake_worker: Callable[[], None]) -> Ledger:
-        record = NewWorker(
+    def new_worker() -> NewWorker:
+        return NewWorker(
             id=os.urandom(8).hex(),
             name=name,
             host=me.host,
@@ -100,12 +95,17 @@ def run_worker(
             mode=orders.mode,
             lease_seconds=config.lease_seconds,
         )
-        storage.register(record)
-        watch = watch_changes(storage, workspace.database, poll_seconds)
-        ledger = Ledger(storage, record, watch, clock, wake_worker=wake_worker, say=say)
-        ledger.start()
-        return ledger
 
+    def make_ledger(wake_worker: Callable[[], None]) -> Ledger:
+        seconds = orders.poll_seconds
+        watch = storage.watch(config.poll_interval_seconds if seconds is None else seconds)
+        return Ledger(
+            storage, watch, clock, new_worker=new_worker, wake_worker=wake_worker, say=say
+        )
+
+    executor = Executor(
+        name=name, logs=logs, launcher=Launcher(workspace.database), clock=clock, config=config
+    )
     worker = Worker(
         slots=orders.slots,
         drain=orders.drain,
@@ -127,42 +127,49 @@ def run_worker(
             say(f"kept the old configuration: {error.message}")
 
     signals.install(worker, reload)
-    rescues = rescue_lost(
-        storage,
-        workspace.database,
-        policy=worker.policy,
-        clock=clock,
-        grace_seconds=worker.grace_seconds,
-        myself=me,
-    )
-    for rescue in rescues:
-        say(rescue.describe())
     maintenance = Maintenance(
         lambda: open_worker_storage(workspace.database, clock),
         workspace.database,
         clock,
-        worker_id=lambda: worker.worker_id,
+        worker_id=lambda: worker.ledger.worker_id,
         policy=lambda: worker.policy,
         grace_seconds=lambda: worker.grace_seconds,
         say=say,
-        database_gone=lambda: worker.fail(unusable_database(workspace.database)),
+        database_gone=lambda: worker.fail(_unusable(workspace.database)),
     )
     maintenance.start()
     try:
         on_ready(name)
         worker.run()
+        storage.unregister(worker.ledger.worker_id)
     finally:
         maintenance.close()
-        _leave(storage, worker)
-    return Tally(worker.completed, worker.failed)
+        storage.close()
+    return Tally(worker.ledger.completed, worker.ledger.failed)
 
 
-def _leave(storage: WorkerStorage, worker: Worker) -> None:
-    """Takes the worker off the register. What it still holds, if anything, is then rescued."""
+def _rescue_at_start(
+    workspace: Workspace, config: Config, clock: Clock, me: Identity, say: Callable[[str], None]
+) -> None:
+    """What a lost worker held is due again before this one claims anything."""
+    storage = open_worker_storage(workspace.database, clock)
     try:
-        if worker.left_nothing_behind:
-            storage.unregister(worker.worker_id)
-    except QueuectlError:
-        pass  # The next worker sees that its process is gone.
+        rescues = rescue_lost(
+            storage,
+            workspace.database,
+            policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
+            clock=clock,
+            grace_seconds=config.kill_grace_seconds,
+            myself=me,
+        )
     finally:
         storage.close()
+    for rescue in rescues:
+        say(rescue.describe())
+
+
+def _unusable(path: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{path} was removed or replaced; what this worker writes can no longer be seen",
+        hint="Start the worker again, so that it opens the file that is there now.",
+    )

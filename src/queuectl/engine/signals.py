@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 def install(worker: Worker, reload: Callable[[], None]) -> None:
     """SIGTERM and SIGINT stop the worker, a second SIGINT at once; SIGHUP calls `reload`.
 
-    Must be called in the main thread. Signals also wake the worker's loop, SIGCHLD among them:
-    that is how it learns that a command has ended.
+    Must be called in the main thread. A signal also wakes the worker's loop.
     """
     signal.set_wakeup_fd(worker.wake_descriptor, warn_on_full_buffer=False)
     interrupts = 0
@@ -30,6 +29,4 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # A handler of Python's own: without one nothing is written to the wake-up descriptor.
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.signal(signal.SIGHUP, lambda number, frame: reload())

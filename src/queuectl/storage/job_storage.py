@@ -140,11 +140,37 @@ class WorkerStorage(Protocol):
     ) -> list[tuple[Claim, Verdict]]:
         """Takes every job from a fenced worker, as `decide` says, and forgets the worker."""
 
-    def changes(self) -> int:
-        """A number that is another one whenever somebody else changed the database. Cheap."""
+    def watch(self, poll_seconds: float) -> ChangeWatch:
+        """A way to sleep until somebody else changes the database; `poll_seconds` is how often to
+        look where the system does not report changes.
+        """
+
+    def rebase_retries(self) -> int:
+        """After the clock was set back: makes retries wait no longer than their delay from now;
+        returns how many would have.
+        """
 
     def close(self) -> None:
         """Ends the connection."""
+
+
+class ChangeWatch(Protocol):
+    """Sleeping until the database changes. `wake` may be called from any thread, the rest from one."""
+
+    def wake(self) -> None:
+        """Ends the sleep of the other thread, or its next one. Never blocks."""
+
+    def changed(self) -> bool:
+        """Whether somebody else changed the database since this was last asked. Cheap."""
+
+    def wait(self, seconds: float) -> bool:
+        """Sleeps up to `seconds`; true when the database changed, false when woken or in time."""
+
+    def doze(self, seconds: float) -> None:
+        """Sleeps up to `seconds`, or until woken, whatever happens in the database."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
 
 
 class Settlement(NamedTuple):

@@ -78,9 +78,16 @@ RETURNING seq
 
 GIVE_BACK = f"""
 UPDATE jobs SET state = CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE ?1 END,
+       finished_at = CASE WHEN {_CALLED_OFF} THEN ?2 END,
        attempts = attempts - 1, started_at = NULL, worker = NULL, updated_at = ?2,
        claim_token = NULL, worker_id = NULL, cancel_requested_at = NULL
 WHERE seq = ?3 AND claim_token = ?4 AND attempts = ?5
+"""
+
+# A job that failed after "now" failed before the clock was set back.
+REBASE_RETRIES = f"""
+UPDATE jobs SET next_run_at = ?1 + (next_run_at - updated_at), updated_at = ?1
+WHERE state = '{State.FAILED}' AND next_run_at IS NOT NULL AND updated_at > ?1
 """
 
 INSERT_ATTEMPT = """

@@ -41,7 +41,8 @@ class ChangeWatch:
         os.set_blocking(self._wake_out, False)
         os.set_blocking(self._wake_in, False)
         self._inotify = _watch_file(database + "-wal")
-        self._poller = _Poller([fd for fd in (self._wake_out, self._inotify) if fd is not None])
+        self._alarm = _Poller([self._wake_out])
+        self._everything = _Poller([fd for fd in (self._wake_out, self._inotify) if fd is not None])
         self.seen = changes()
         """The change counter when it was last looked at."""
 
@@ -62,13 +63,28 @@ class ChangeWatch:
         before, self.seen = self.seen, self._changes()
         return before != self.seen
 
+    def doze(self, seconds: float) -> None:
+        """Sleeps up to `seconds`, or until woken, whatever happens in the database."""
+        self._alarm.wait(seconds)
+        _drain(self._wake_out)
+
     def wait(self, seconds: float) -> bool:
         """Sleeps up to `seconds`; true when the database changed, false when woken or in time."""
         deadline = time.monotonic() + seconds
+        # Reports that lie there are mostly of our own writes. One may be of a write that cannot be
+        # seen yet: so the first sleep is as short as that can take.
+        longest = self._poll_seconds
+        if self._inotify is not None and _drain(self._inotify):
+            longest = SETTLE_SECONDS
+        elif self._inotify is not None:
+            longest = SAFETY_SECONDS
         while True:
+            if self.changed():
+                return True
             left = deadline - time.monotonic()
-            longest = SAFETY_SECONDS if self._inotify is not None else self._poll_seconds
-            ready = self._poller.wait(max(0.0, min(left, longest)))
+            if left <= 0:
+                return False
+            ready = self._everything.wait(min(left, longest))
             if self._wake_out in ready:
                 _drain(self._wake_out)
                 return self.changed()
@@ -76,10 +92,8 @@ class ChangeWatch:
                 _drain(self._inotify)
                 if self._see_change():
                     return True
-            elif self.changed():
-                return True
-            if left <= 0:
-                return False
+            if self._inotify is not None:
+                longest = SAFETY_SECONDS
 
     def _see_change(self) -> bool:
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -131,9 +145,12 @@ def _watch_file(path: str) -> int | None:
     return int(fd)
 
 
-def _drain(fd: int) -> None:
+def _drain(fd: int) -> bool:
+    """Empties a pipe; whether there was anything in it."""
+    drained = False
     try:
         while len(os.read(fd, 65536)) == 65536:
-            pass
+            drained = True
     except BlockingIOError:
-        pass
+        return drained
+    return True

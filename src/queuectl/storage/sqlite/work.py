@@ -17,6 +17,7 @@ from queuectl.storage.sqlite.connection import (
     translated,
 )
 from queuectl.storage.sqlite.rows import worker_record
+from queuectl.storage.sqlite.watch import ChangeWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,12 +175,20 @@ class SqliteWorkerStorage:
             self._db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
         return [(s.claim, s.verdict) for s in settlements]
 
-    # ---- waking up
+    # ---- waking up, and the clock
 
-    def changes(self) -> int:
+    def watch(self, poll_seconds: float) -> ChangeWatch:
+        return ChangeWatch(self.path, self._changes, poll_seconds)
+
+    def _changes(self) -> int:
         with translated(self.path):
             [(version,)] = fetch(self._db, "PRAGMA data_version")
         return int(version)
+
+    def rebase_retries(self) -> int:
+        with translated(self.path), transaction(self._db):
+            self._db.execute(sql.REBASE_RETRIES, (self._clock.now(),))
+            return self._db.changes()
 
 
 def _settle_values(settlement: Settlement, now: int) -> tuple[object, ...]:

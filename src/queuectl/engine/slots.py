@@ -1,0 +1,127 @@
+"""The slots of a worker: a thread each, which takes a claim, runs it, and says how it ended.
+
+A thread that waits for its own command costs less than any way of waiting for all of them, and
+a slot need not be told by anybody that it may go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from queuectl.engine.launcher import OutOfResources
+from queuectl.jobs.outcome import judge
+from queuectl.storage.job_storage import Settlement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.clock import Clock
+    from queuectl.engine.attempt import Attempt
+    from queuectl.engine.execute import Executor
+    from queuectl.engine.ledger import Ledger
+    from queuectl.engine.running import Running
+    from queuectl.jobs.claim import Claim
+    from queuectl.jobs.outcome import Outcome, Policy
+
+_STACK_BYTES = 512 * 1024
+
+
+class Slots:
+    """`count` threads that run what the ledger claims.
+
+    `may_start` is asked before each start. `on_no_room` is told why a command could not be started
+    although the job is not to blame; `on_ended` is told of each attempt.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        name: str,
+        database: str,
+        clock: Clock,
+        executor: Executor,
+        running: Running,
+        ledger: Ledger,
+        policy: Callable[[], Policy],
+        may_start: Callable[[], bool],
+        on_no_room: Callable[[str], None],
+        on_ended: Callable[[Claim, Outcome, float], None] | None,
+    ) -> None:
+        self._name = name
+        self._database = database
+        self._clock = clock
+        self._executor = executor
+        self._running = running
+        self._ledger = ledger
+        self._policy = policy
+        self._may_start = may_start
+        self._on_no_room = on_no_room
+        self._on_ended = on_ended
+        threading.stack_size(_STACK_BYTES)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"slot-{number}", daemon=True)
+            for number in range(count)
+        ]
+        threading.stack_size(0)
+
+    def start(self) -> None:
+        """Begins to work."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Ends the threads, which must have nothing left to do."""
+        for _ in self._threads:
+            self._ledger.ready.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        if os.name == "posix":
+            # Signals are for the main thread; commands get the mask it had (see spawn).
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while (claim := self._ledger.ready.get()) is not None:
+            if self._may_start():
+                self._run(claim)
+            else:
+                self._ledger.give_back([claim])
+
+    def _run(self, claim: Claim) -> None:
+        try:
+            attempt = self._executor.start(claim)
+        except OutOfResources as error:
+            self._on_no_room(str(error))
+            self._ledger.give_back([claim])
+            return
+        self._ledger.took_one()
+        self._running.add(attempt)
+        attempt.wait(self._database)
+        attempt.ended_ticks = self._clock.ticks()
+        self._running.remove(attempt)
+        self._settle(attempt)
+
+    def _settle(self, attempt: Attempt) -> None:
+        claim, outcome = attempt.claim, attempt.outcome()
+        # By the elapsed time: a clock that is set meanwhile makes no run end before it began.
+        finished_at = attempt.started_at + int(attempt.seconds * 1e6)
+        words = outcome.error or "succeeded (exit status 0)"
+        log_end = attempt.log.close(words, finished_at, attempt.seconds)
+        self._ledger.settle(
+            Settlement(
+                claim,
+                outcome,
+                judge(claim, outcome, self._policy()),
+                self._name,
+                attempt.started_at,
+                finished_at,
+                attempt.log.start,
+                log_end,
+            ),
+            attempt.seconds,
+        )
+        if self._on_ended is not None and attempt.ending != "fenced":
+            self._on_ended(claim, outcome, attempt.seconds)
