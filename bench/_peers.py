@@ -17,7 +17,7 @@ def xargs(count: int, slots: int, command: str = "true") -> Contestant:
     words = ["xargs", "-P", str(slots), "-n", "1", "sh", "-c", command]
     return Contestant(
         f"xargs -P {slots} sh -c '{command}'",
-        lambda folder: run(words, cwd=folder, stdin=_numbers(folder, count)).seconds,
+        lambda folder: run(words, cwd=folder, stdin=_numbers(folder, count)),
         count,
     )
 
@@ -27,7 +27,7 @@ def xargs_with_logs(count: int, slots: int) -> Contestant:
     words = ["xargs", "-P", str(slots), "-n", "1", "sh", "-c", 'true > "$0.log" 2>&1']
     return Contestant(
         "the same with a log file a job",
-        lambda folder: run(words, cwd=folder, stdin=_numbers(folder, count)).seconds,
+        lambda folder: run(words, cwd=folder, stdin=_numbers(folder, count)),
         count,
     )
 
@@ -78,7 +78,7 @@ def _numbers(folder: str, count: int) -> str:
 def _parallel(folder: str, count: int, slots: int, *options: str) -> float:
     words = ["parallel", "--will-cite", "-j", str(slots), *options, "true #"]
     env = {**environment(), "PARALLEL_HOME": folder}
-    return run(words, cwd=folder, env=env, stdin=_numbers(folder, count)).seconds
+    return run(words, cwd=folder, env=env, stdin=_numbers(folder, count))
 
 
 def _spooler(folder: str, count: int, slots: int) -> float:
@@ -87,7 +87,7 @@ def _spooler(folder: str, count: int, slots: int) -> float:
     env["TS_MAXFINISHED"] = str(count)
     run(["tsp", "-S", str(slots)], cwd=folder, env=env)
     script = f"for i in $(seq {count}); do tsp true; done; for i in $(seq {slots}); do tsp -w; done"
-    seconds = run(["sh", "-c", script], cwd=folder, env=env).seconds
+    seconds = run(["sh", "-c", script], cwd=folder, env=env)
     run(["tsp", "-K"], cwd=folder, env=env)
     return seconds
 
@@ -104,10 +104,10 @@ def _nq(folder: str, count: int, slots: int) -> float:
     )
     for slot in range(slots):
         os.mkdir(os.path.join(folder, str(slot)))
-    return run(["sh", "-c", script], cwd=folder).seconds
+    return run(["sh", "-c", script], cwd=folder)
 
 
 def _huey(folder: str, count: int, slots: int) -> float:
     words = [sys.executable, _HUEY, os.path.join(folder, "huey.db"), str(count)]
     run([*words, "fill"], cwd=folder)
-    return run([*words, str(slots)], cwd=folder).seconds
+    return run([*words, str(slots)], cwd=folder)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bench._side_by_side import BenchError, Run, run
+from bench._side_by_side import BenchError, run
 from queuectl import Job, JobQueue, State
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -21,9 +21,9 @@ def database(folder: str) -> str:
     return os.path.join(folder, "queuectl.db")
 
 
-def queuectl(folder: str, *words: str, stdin: str | None = None, capture: bool = False) -> Run:
-    """Runs a command on the queue in `folder`."""
-    return run([*QUEUECTL, *words], cwd=folder, stdin=stdin, capture=capture)
+def queuectl(folder: str, *words: str, stdin: str | None = None) -> float:
+    """Runs a command on the queue in `folder`; returns the seconds that it took."""
+    return run([*QUEUECTL, *words], cwd=folder, stdin=stdin)
 
 
 def fill(folder: str, command: str, count: int) -> None:
@@ -33,19 +33,19 @@ def fill(folder: str, command: str, count: int) -> None:
         queue.logs.ensure_folder()
 
 
-def drain(folder: str, *words: str) -> Run:
-    """Runs a worker until all is done: its whole life is measured."""
+def drain(folder: str, *words: str) -> float:
+    """Runs a worker until all is done; returns the seconds of its whole life."""
     return queuectl(folder, "worker-start", "--drain", "--quiet", *words)
 
 
-def check_completed(folder: str, count: int, *, logs: bool = True) -> None:
+def check_completed(folder: str, count: int) -> None:
     """Raises BenchError unless `count` jobs are completed, each with a log, and there are no others."""
     with JobQueue.open(database(folder), create=False) as queue:
         counts = {str(state): number for state, number in queue.counts().items() if number}
         kept = len(os.listdir(queue.workspace.logs))
     if counts != {"completed": count}:
         raise BenchError(f"{count} jobs should be completed, but there are {counts}")
-    if logs and kept != count:
+    if kept != count:
         raise BenchError(f"{count} jobs should have left {count} logs, not {kept}")
 
 

@@ -118,56 +118,35 @@ def race(plan: Plan, contestants: Sequence[Contestant], rounds: int) -> list[Res
     return list(results.values())
 
 
-class Run(NamedTuple):
-    """One run of a program, from before its start until its end was seen."""
-
-    seconds: float
-    cpu_seconds: float
-    """Of the program and of everything that it waited for."""
-    peak_bytes: int
-    """Resident memory of the largest of them."""
-    output: str
-
-
 def run(
     words: Sequence[str],
     *,
     cwd: str,
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
-    capture: bool = False,
-) -> Run:
-    """Runs a program. Its standard input is the file `stdin`, or nothing; its output is dropped
-    unless it is to be captured.
+) -> float:
+    """Runs a program; returns the seconds from before its start until its end was seen.
 
-    Raises BenchError when it fails, with what it said.
+    Its standard input is the file `stdin`, or nothing; its output is dropped. Raises BenchError
+    when it fails, with what it said.
     """
-    with (
-        tempfile.TemporaryFile() as errors,
-        open(stdin or os.devnull, "rb") as source,
-        tempfile.TemporaryFile() as output,
-    ):
+    with tempfile.TemporaryFile() as errors, open(stdin or os.devnull, "rb") as source:
         start = time.perf_counter()
         process = subprocess.Popen(
             words,
             cwd=cwd,
             env=environment() if env is None else env,
             stdin=source,
-            stdout=output if capture else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=errors,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        status = process.wait()
         seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        if status != 0:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
-            raise BenchError(f"{' '.join(words)}: exit status {process.returncode}: {said[-500:]}")
-        output.seek(0)
-        text = output.read().decode(errors="replace")
-    cpu_seconds = usage.ru_utime + usage.ru_stime
-    peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Run(seconds, cpu_seconds, peak_bytes, text)
+            raise BenchError(f"{' '.join(words)}: exit status {status}: {said[-500:]}")
+    return seconds
 
 
 def environment() -> dict[str, str]:

@@ -82,12 +82,12 @@ def _small(folder: str, script: str, path: str) -> float:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, command TEXT)")
     db.close()
-    return run([sys.executable, script, path], cwd=folder).seconds
+    return run([sys.executable, script, path], cwd=folder)
 
 
 def _enqueue(folder: str, path: str, count: int, stdin: str | None = None) -> float:
     queuectl(folder, "init")
-    seconds = queuectl(folder, "enqueue", "--quiet", "--jobs-file", path, stdin=stdin).seconds
+    seconds = queuectl(folder, "enqueue", "--quiet", "--jobs-file", path, stdin=stdin)
     with JobQueue.open(database(folder), create=False) as queue:
         stored = queue.counts()[State.PENDING]
     if stored != count:

@@ -57,7 +57,7 @@ def measure(plan: Plan) -> None:
 
 def _drain(folder: str, command: str, count: int, steady: list[float]) -> float:
     fill(folder, command, count)
-    seconds = drain(folder, "--count", str(SLOTS)).seconds
+    seconds = drain(folder, "--count", str(SLOTS))
     check_completed(folder, count)
     steady.append(Spell.of(folder).steady_rate())
     return seconds

@@ -41,7 +41,7 @@ def measure(plan: Plan) -> None:
     smallest = _make_smallest(folder)
 
     def program(*words: str) -> Callable[[str], float]:
-        return lambda _: run([*QUEUECTL, *words], cwd=folder).seconds
+        return lambda _: run([*QUEUECTL, *words], cwd=folder)
 
     main = [sys.executable, os.path.join(ROOT, "main.py"), "--db", f"{folder}/queuectl.db"]
     contestants = [
@@ -49,7 +49,7 @@ def measure(plan: Plan) -> None:
         Contestant("queuectl enqueue --command true", program("enqueue", "--command", "true")),
         Contestant(
             "python main.py enqueue --command true",
-            lambda _: run([*main, "enqueue", "--command", "true"], cwd=folder).seconds,
+            lambda _: run([*main, "enqueue", "--command", "true"], cwd=folder),
         ),
         Contestant("queuectl status", program("status")),
         Contestant("queuectl enqueue --help", program("enqueue", "--help")),
@@ -88,21 +88,19 @@ def _make_smallest(folder: str) -> str:
 
 
 def _time(words: Sequence[str]) -> float:
-    return run(words, cwd="/").seconds
+    return run(words, cwd="/")
 
 
 def _peers(folder: str) -> list[Contestant]:
     peers = []
     if shutil.which("nq"):
         env = {**environment(), "NQDIR": folder}
-        peers.append(
-            Contestant("nq true", lambda _: run(["nq", "true"], cwd=folder, env=env).seconds)
-        )
+        peers.append(Contestant("nq true", lambda _: run(["nq", "true"], cwd=folder, env=env)))
     if shutil.which("tsp"):
         peers.append(
             Contestant(
                 "tsp true (task-spooler, not durable)",
-                lambda _: run(["tsp", "true"], cwd=folder, env=_spooler(folder)).seconds,
+                lambda _: run(["tsp", "true"], cwd=folder, env=_spooler(folder)),
             )
         )
     return peers

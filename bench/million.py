@@ -31,7 +31,7 @@ def measure(plan: Plan) -> None:
 
     def turn(folder: str, words: tuple[str, ...]) -> Contestant:
         name = f"{folder} {' '.join(words)}"
-        return Contestant(name, lambda _: queuectl(folder, *words).seconds)
+        return Contestant(name, lambda _: queuectl(folder, *words))
 
     contestants = [turn(folders[n], words) for words in _COMMANDS for n in (small, large)]
     race(plan, contestants, 1)

@@ -47,7 +47,7 @@ def measure(plan: Plan) -> None:
 def _contestant(slots: int, command: str, count: int, shares: list[float]) -> Contestant:
     def turn(folder: str) -> float:
         fill(folder, command, count)
-        seconds = drain(folder, "--count", str(slots)).seconds
+        seconds = drain(folder, "--count", str(slots))
         check_completed(folder, count)
         shares.append(Spell.of(folder).idle_share(slots))
         return seconds

@@ -64,7 +64,7 @@ def _idle(pid: int, seconds: float) -> tuple[float, int]:
     time.sleep(seconds)
     after, end = process.cpu_times(), time.monotonic()
     used = after.user + after.system - before.user - before.system
-    return used / (end - start), process.memory_info().rss
+    return max(0.0, used) / (end - start), process.memory_info().rss
 
 
 def _delays(folder: str, enqueue: Callable[[str, str], float], count: int) -> Sequence[float]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.storage.job_storage import JobStorage
-    from queuectl.storage.job_storage import WorkerRecord as WorkerRecord  # noqa: PLC0414 - the screens take it from here
+    from queuectl.storage.records import WorkerRecord as WorkerRecord  # noqa: PLC0414 - the screens take it from here
 
 _PRUNE_BATCH = 1_000
 

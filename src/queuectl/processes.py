@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from queuectl.storage.job_storage import WorkerRecord
+    from queuectl.storage.records import WorkerRecord
 
 _PROC = os.path.exists("/proc/self/stat")
 

@@ -19,7 +19,9 @@ class Workspace:
     __slots__ = ("config", "database", "exists", "folder", "logs", "pidfile", "worker_log")
 
     def __init__(self, database: str, config: str | None = None) -> None:
-        self.database = os.path.abspath(database)
+        # The real path: two names of one queue must not have two pidfiles, and the commands of one
+        # worker must carry the mark that the other looks for.
+        self.database = os.path.realpath(database)
         self.folder = os.path.dirname(self.database)
         self.config = os.path.abspath(config or os.path.join(self.folder, "queuectl_config.json"))
         self.logs = os.path.join(self.folder, "job_logs")

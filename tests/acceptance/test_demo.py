@@ -91,6 +91,7 @@ def test_what_it_tells_to_type_next_works(tour: Tour) -> None:
 def test_a_program_gets_an_object(stage: Sandbox) -> None:
     """With --json the tour is told on stderr, and stdout is one object with the folder and counts."""
     ran = stage.run("demo", "--json", seconds=120)
+    assert ran.returncode == 0, ran
     shown = json.loads(ran.stdout)
     assert Path(shown["folder"], "queuectl.db").exists()
     assert (shown["jobs"]["dead"], shown["jobs"]["failed"]) == (1, 0)

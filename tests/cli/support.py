@@ -22,7 +22,7 @@ from queuectl.jobs.job_view import Job
 from queuectl.jobs.outcome import SUCCEEDED, Outcome, Policy, exited, judge
 from queuectl.processes import this_process
 from queuectl.storage import open_worker_storage
-from queuectl.storage.job_storage import NewWorker, Settlement
+from queuectl.storage.records import NewWorker, Settlement
 from tests.support import wait_until
 
 FAILED = exited(3)

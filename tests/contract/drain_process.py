@@ -10,11 +10,12 @@ import sys
 from queuectl.clock import Clock
 from queuectl.jobs.outcome import SUCCEEDED, judge
 from queuectl.storage import open_worker_storage
-from queuectl.storage.job_storage import Settlement
+from queuectl.storage.records import Settlement
 from tests.contract.support import FAILED, POLICY, new_worker
 
 
 def main(location: str, worker: str) -> None:
+    """Runs every job of the queue, each of which fails once."""
     clock = Clock()
     storage = open_worker_storage(location, clock)
     storage.register(new_worker(worker))

@@ -47,11 +47,10 @@ def fill(pair: Pair) -> None:
 
 
 def main(target: str) -> None:
+    """Makes the database and leaves nothing beside it."""
     database = Database(target)
     pair = Pair(database)
     fill(pair)
-    for job in pair.jobs.list_jobs((), sort="created", descending=False, limit=None):
-        print(f"{job.id:8} {job.state:10} attempts={job.attempts} {pair.jobs.attempts(job.id)}")
     database.close()
     assert not os.path.exists(target + "-wal")
 

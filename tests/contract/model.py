@@ -21,6 +21,7 @@ class ModelJob:
     attempts: int = 0
     losses: int = 0
     next_run_at: int | None = None
+    failed_at: int = 0
     cancelling: bool = False
     error: str | None = None
     history: list[tuple[int, str]] = field(default_factory=list)
@@ -106,8 +107,19 @@ class Model:
         else:
             state, delay = self._after_failure(job)
         self._leave(job, State.CANCELLED if called_off else state)
+        job.failed_at = now
         if delay is not None and not called_off:
             job.next_run_at = now + int(delay * SECOND)
+
+    def rebase_retries(self, now: int) -> int:
+        """What must become of retries when the clock says that they have not failed yet."""
+        moved = 0
+        for job in self.jobs.values():
+            if job.state == State.FAILED and job.next_run_at is not None and job.failed_at > now:
+                job.next_run_at += now - job.failed_at
+                job.failed_at = now
+                moved += 1
+        return moved
 
     def _after_failure(self, job: ModelJob) -> tuple[State, float | None]:
         if job.attempts > job.new.max_retries:

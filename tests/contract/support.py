@@ -14,7 +14,8 @@ from queuectl.jobs.job_view import Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import SUCCEEDED, Outcome, Policy, exited, judge
 from queuectl.storage import open_job_storage, open_worker_storage
-from queuectl.storage.job_storage import JobStorage, NewWorker, Settlement, WorkerStorage
+from queuectl.storage.job_storage import JobStorage, WorkerStorage
+from queuectl.storage.records import NewWorker, Settlement
 
 KINDS = ("sqlite",)
 """The databases on which every test of the contract runs."""

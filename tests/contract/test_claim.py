@@ -195,7 +195,11 @@ def test_a_job_for_later_is_not_unfinished_business(manned: Pair) -> None:
     """A drain does not wait for jobs that are scheduled, but knows when the first is due."""
     manned.enqueue(new_job("b", run_at=START + HOUR), new_job("a", run_at=START + SECOND))
     outlook = manned.work.outlook("w")
-    assert (outlook.ready, outlook.next_due_at, outlook.unfinished) == (False, START + SECOND, False)
+    assert (outlook.ready, outlook.next_due_at, outlook.unfinished) == (
+        False,
+        START + SECOND,
+        False,
+    )
     manned.clock.go_on(1)
     outlook = manned.work.outlook("w")
     assert (outlook.ready, outlook.unfinished) == (True, True)

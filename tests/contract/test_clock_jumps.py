@@ -80,6 +80,35 @@ def test_what_was_due_stays_due(pair: Pair) -> None:
     assert ids_of(pair.claim("w", 9)) == ["b", "c"]
 
 
+def test_a_retry_from_before_the_jump_waits_no_longer_than_its_delay(pair: Pair) -> None:
+    """After the clock was set back, retries are due within their backoff again; jobs for a time are not moved."""
+    pair.register("w")
+    pair.enqueue("retry", new_job("scheduled", run_at=pair.clock.now() + HOUR))
+    pair.run("w", FAILED)
+    scheduled = pair.job("scheduled")
+    pair.clock.set_wall(-3600)
+    assert pair.work.rebase_retries() == 1
+    assert pair.job("retry").next_run_at == pair.clock.now() + 2 * SECOND
+    assert pair.job("scheduled") == scheduled
+    assert pair.work.rebase_retries() == 0
+    pair.clock.go_on(1.999999)
+    assert pair.claim("w") == []
+    pair.clock.go_on(0.000001)
+    assert pair.claim_one("w").id == "retry"
+
+
+@pytest.mark.parametrize("jump", [0, 1, 3600])
+def test_without_a_jump_back_no_retry_is_moved(pair: Pair, jump: int) -> None:
+    """Time that passes, and a clock that was set forward, leave retries where they are."""
+    pair.register("w")
+    pair.enqueue(new_job("a", backoff_base=10_000))
+    pair.run("w", FAILED)
+    before = pair.everything()
+    pair.clock.set_wall(jump)
+    assert pair.work.rebase_retries() == 0
+    assert pair.everything() == before
+
+
 def test_a_job_for_a_time_of_day_goes_by_the_wall_clock(pair: Pair) -> None:
     """Somebody who sets the clock forward makes a scheduled job due; back, makes it wait again."""
     pair.register("w")

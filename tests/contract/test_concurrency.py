@@ -64,7 +64,7 @@ def test_no_job_is_claimed_twice_by_threads(pair: Pair) -> None:
             claimed[number] += claims
 
     stores = [pair.database.open_work(MovableClock()) for _ in range(WORKERS)]
-    at_once(*(lambda n=n: work(n, stores[n]) for n in range(WORKERS)))  # type: ignore[misc]
+    at_once(*(lambda n=n: work(n, stores[n]) for n in range(WORKERS)))
     ids = Counter(claim.id for claims in claimed for claim in claims)
     assert len(ids) == 300
     assert set(ids.values()) == {1}
@@ -105,7 +105,9 @@ def test_no_job_is_claimed_twice_by_processes(pair: Pair) -> None:
     assert pair.work.workers() == []
 
 
-_RUN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+_RUN = (
+    "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 def test_a_job_is_cancelled_or_claimed_not_both(pair: Pair) -> None:
@@ -149,7 +151,7 @@ def test_a_decision_by_two_people_is_made_once(pair: Pair) -> None:
             won[f"j{n}"] += 1
 
     stores = [pair.database.open_jobs() for _ in range(2)]
-    at_once(*(lambda s=s: requeue(s) for s in stores))  # type: ignore[misc]
+    at_once(*(lambda s=s: requeue(s) for s in stores))
     assert won == Counter(f"j{n}" for n in range(40))
 
 
@@ -166,7 +168,7 @@ def test_only_one_of_two_rescuers_gets_the_jobs(pair: Pair) -> None:
         taken.extend(claim.id for claim, _ in lost)
 
     stores = [pair.database.open_work(Clock()) for _ in range(3)]
-    at_once(*(lambda s=s: rescue(s) for s in stores))  # type: ignore[misc]
+    at_once(*(lambda s=s: rescue(s) for s in stores))
     assert sorted(taken) == sorted(pair.ids())
     assert all(len(pair.jobs.attempts(id)) == 1 for id in pair.ids())
 
@@ -182,5 +184,5 @@ def test_a_queue_is_made_once_by_many(kind: str, tmp_path: Path) -> None:
             def begin(id: str, database: Database = database) -> None:
                 database.open_jobs().enqueue([new_job(id)], START)
 
-            at_once(*(lambda n=n: begin(f"j{n}") for n in range(6)))  # type: ignore[misc]
+            at_once(*(lambda n=n: begin(f"j{n}") for n in range(6)))
             assert sorted(Pair(database).ids()) == [f"j{n}" for n in range(6)]

@@ -118,10 +118,14 @@ def test_an_error_while_jobs_are_read_stores_none_of_them(pair: Pair) -> None:
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-_SPITEFUL = st.sampled_from(["'; DROP TABLE jobs; --", '"', "%_", "?1", ":now", "\x1b[2J", "\n", "é"])
+_SPITEFUL = st.sampled_from(
+    ["'; DROP TABLE jobs; --", '"', "%_", "?1", ":now", "\x1b[2J", "\n", "é"]
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(prefix=_TEXT | _SPITEFUL, command=_TEXT | _SPITEFUL, env=st.dictionaries(_TEXT, _TEXT))
 def test_any_text_is_kept_as_it_is(
     pair: Pair, prefix: str, command: str, env: dict[str, str]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from queuectl.errors import WrongState
 from queuectl.jobs.job_view import Job
 from queuectl.jobs.lifecycle import State
-from queuectl.storage.job_storage import SORT_KEYS
+from queuectl.storage.records import SORT_KEYS
 from tests.contract.support import FAILED, HOUR, SECOND, START, Pair, new_job
 
 
@@ -42,6 +44,7 @@ def listed(
     descending: bool = False,
     limit: int | None = None,
 ) -> list[str]:
+    """The ids of a list."""
     found = pair.jobs.list_jobs(states, sort=sort, descending=descending, limit=limit)
     return [job.id for job in found]
 
@@ -85,18 +88,21 @@ def test_a_limit_cuts_the_list(busy: Pair, limit: int, states: tuple[State, ...]
 
 
 @pytest.mark.parametrize("sort", SORT_KEYS)
-@pytest.mark.parametrize("states", [(), (State.PENDING,), (State.PENDING, State.DEAD, State.FAILED)])
+@pytest.mark.parametrize(
+    "states", [(), (State.PENDING,), (State.PENDING, State.DEAD, State.FAILED)]
+)
 def test_jobs_are_sorted(busy: Pair, sort: str, states: tuple[State, ...]) -> None:
     """Each key sorts both ways, those alike by arrival; jobs that wait for no time come first."""
-    fields = {"created": None, "updated": "updated_at", "next_run": "next_run_at"}
-    field = fields.get(sort, sort)
-
-    def key(job: Job) -> tuple[bool, object]:
-        value = 0 if field is None else getattr(job, field)
-        return (value is not None, value or (0 if sort != "id" else ""))
-
+    keys: dict[str, Callable[[Job], int | str]] = {
+        "created": lambda job: 0,
+        "updated": lambda job: job.updated_at,
+        "next_run": lambda job: job.next_run_at or 0,
+        "priority": lambda job: job.priority,
+        "attempts": lambda job: job.attempts,
+        "id": lambda job: job.id,
+    }
     by_arrival = list(busy.jobs.list_jobs(states, sort="created", descending=False, limit=None))
-    expected = [job.id for job in sorted(by_arrival, key=key)]  # type: ignore[arg-type]
+    expected = [job.id for job in sorted(by_arrival, key=keys[sort])]
     assert listed(busy, *states, sort=sort) == expected
     assert listed(busy, *states, sort=sort, descending=True) == expected[::-1]
 

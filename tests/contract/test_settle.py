@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -36,13 +37,21 @@ def test_an_ending_is_written_whole(manned: Pair, outcome: Outcome, state: State
     claim = manned.claim_one("w")
     manned.clock.go_on(5)
     settlement = manned.settlement(claim, outcome)._replace(
-        worker="me", started_at=START + SECOND, finished_at=START + 4 * SECOND, log_start=7, log_end=99
+        worker="me",
+        started_at=START + SECOND,
+        finished_at=START + 4 * SECOND,
+        log_start=7,
+        log_end=99,
     )
     exchange = manned.work.exchange("w", [settlement], 0)
     assert exchange == ([], [])
     job = manned.job("a")
     assert job.state == state
-    assert (job.exit_code, job.signal, job.error) == (outcome.exit_code, outcome.signal, outcome.error)
+    assert (job.exit_code, job.signal, job.error) == (
+        outcome.exit_code,
+        outcome.signal,
+        outcome.error,
+    )
     assert (job.started_at, job.finished_at) == (START + SECOND, START + 4 * SECOND)
     assert job.updated_at == manned.clock.now()
     assert job.attempts == (0 if outcome.kind == "interrupted" else 1)
@@ -149,12 +158,13 @@ def test_an_ending_of_an_earlier_claim_is_refused(manned: Pair, outcome: Outcome
     assert manned.state("a") == State.COMPLETED
 
 
-@pytest.mark.parametrize("change", [{"token": 1}, {"attempt": 2}, {"seq": 999}])
-def test_every_part_of_a_claim_must_fit(manned: Pair, change: dict[str, int]) -> None:
+@pytest.mark.parametrize("part", ["token", "attempt", "seq"])
+def test_every_part_of_a_claim_must_fit(manned: Pair, part: str) -> None:
     """An answer with another token, another attempt or another job is refused."""
     manned.enqueue("a")
     claim = manned.claim_one("w")
     before = manned.everything()
+    change: dict[str, Any] = {part: getattr(claim, part) + 1}
     forged = claim._replace(**change)
     assert manned.settle("w", forged) == [forged]
     manned.work.give_back("w", [forged])
@@ -221,7 +231,9 @@ def test_a_worker_without_leave_changes_nothing(manned: Pair, worker: str) -> No
 def test_what_is_given_back_is_as_it_was(manned: Pair) -> None:
     """A job that was not started loses no attempt, no place and no history, and can be claimed at once."""
     manned.enqueue("a", "b")
-    before = [(job.state, job.attempts, job.started_at, job.worker) for job in map(manned.job, "ab")]
+    before = [
+        (job.state, job.attempts, job.started_at, job.worker) for job in map(manned.job, "ab")
+    ]
     claims = manned.claim("w", 2)
     manned.work.give_back("w", claims)
     after = [(job.state, job.attempts, job.started_at, job.worker) for job in map(manned.job, "ab")]
@@ -270,7 +282,9 @@ def test_a_fenced_worker_gives_nothing_back(manned: Pair) -> None:
 
 def test_a_finished_job_has_the_time_of_its_end(manned: Pair) -> None:
     """Whatever way a job ended, it says when: that is what decides when it may be pruned."""
-    manned.enqueue(*(new_job(id, max_retries=0) for id in ("done", "dead", "stopped", "held", "off")))
+    manned.enqueue(
+        *(new_job(id, max_retries=0) for id in ("done", "dead", "stopped", "held", "off"))
+    )
     manned.run("w")
     manned.run("w", FAILED)
     stopped, held = manned.claim("w", 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import apsw
 import pytest
 
 from queuectl.jobs.lifecycle import State
-from tests.contract.support import FAILED, HOUR, SECOND, START, Database, Pair, new_job
+from tests.contract.support import FAILED, HOUR, START, Database, Pair, new_job
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def inside(storage: object) -> apsw.Connection:
+    """The connection of either side."""
     db: apsw.Connection = storage._db  # type: ignore[attr-defined]
     return db
 
@@ -66,9 +68,7 @@ def filled(pair: Pair, request: pytest.FixtureRequest) -> Pair:
     """A queue with some of everything; once as it grew, once after somebody ran ANALYZE on it."""
     pair.register("w")
     pair.enqueue(*(new_job(f"d{n}", priority=n % 2, max_retries=0) for n in range(40)))
-    pair.work.exchange(
-        "w", [pair.settlement(c, FAILED) for c in pair.claim("w", 20)], 0
-    )
+    pair.work.exchange("w", [pair.settlement(c, FAILED) for c in pair.claim("w", 20)], 0)
     pair.claim("w", 5)
     pair.enqueue(*(new_job(f"s{n}", priority=9, run_at=START + HOUR + n) for n in range(200)))
     if request.param == "analysed":
@@ -103,6 +103,7 @@ def test_statements_use_the_index_made_for_them(filled: Pair, name: str) -> None
 
 
 def listed(pair: Pair, *states: State) -> list[str]:
+    """The beginning of a list, newest first."""
     found = pair.jobs.list_jobs(states, sort="created", descending=True, limit=5)
     return [job.id for job in found]
 
@@ -142,19 +143,19 @@ def steps_of(pair: Pair, act: Callable[[], object]) -> int:
     return taken
 
 
-DAILY: dict[str, Callable[[Pair, int], object]] = {
-    "enqueue": lambda p, n: p.enqueue(f"new{n}"),
-    "claim": lambda p, n: p.claim("w", 2),
-    "claim, fail and retry": lambda p, n: p.run("w", FAILED),
-    "claim and settle": lambda p, n: p.run("w"),
-    "outlook": lambda p, n: p.work.outlook("w"),
-    "show": lambda p, n: (p.job("known"), p.jobs.attempts("known")),
-    "prefix": lambda p, n: p.jobs.resolve("know"),
-    "last": lambda p, n: p.jobs.resolve("@last"),
-    "list": lambda p, n: listed(p),
-    "dead letters": lambda p, n: listed(p, State.DEAD),
-    "several states": lambda p, n: listed(p, State.DEAD, State.COMPLETED, State.PENDING),
-    "heartbeat": lambda p, n: p.work.heartbeat("w", 30),
+DAILY: dict[str, Callable[[Pair, str], object]] = {
+    "enqueue": lambda p, id: p.enqueue(id),
+    "claim": lambda p, _: p.claim("w", 2),
+    "claim, fail and retry": lambda p, _: p.run("w", FAILED),
+    "claim and settle": lambda p, _: p.run("w"),
+    "outlook": lambda p, _: p.work.outlook("w"),
+    "show": lambda p, _: (p.job("known"), p.jobs.attempts("known")),
+    "prefix": lambda p, _: p.jobs.resolve("know"),
+    "last": lambda p, _: p.jobs.resolve("@last"),
+    "list": lambda p, _: listed(p),
+    "dead letters": lambda p, _: listed(p, State.DEAD),
+    "several states": lambda p, _: listed(p, State.DEAD, State.COMPLETED, State.PENDING),
+    "heartbeat": lambda p, _: p.work.heartbeat("w", 30),
 }
 
 
@@ -178,8 +179,7 @@ def test_cost_does_not_grow_with_the_queue(pair: Pair) -> None:
 
     def measure(label: str) -> dict[str, int]:
         return {
-            name: steps_of(pair, lambda act=act: act(pair, f"{label}{n}"))  # type: ignore[misc]
-            for n, (name, act) in enumerate(DAILY.items())
+            name: steps_of(pair, partial(act, pair, label + name)) for name, act in DAILY.items()
         }
 
     grow("small", 100)

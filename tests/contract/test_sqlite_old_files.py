@@ -81,7 +81,10 @@ def test_an_old_file_keeps_its_attempts(old: Pair) -> None:
 def test_an_old_file_goes_on(old: Pair) -> None:
     """Its workers are known, what a lost one held is rescued, and its jobs run."""
     assert {worker.id: worker.running for worker in old.work.workers()} == {"gone": 3, "here": 0}
-    assert (old.work.outlook("here").stop_requested, old.work.outlook("here").stop_timeout) == (True, 30)
+    assert (old.work.outlook("here").stop_requested, old.work.outlook("here").stop_timeout) == (
+        True,
+        30,
+    )
     assert ids_of(old.work.fence("gone")) == ["hold", "retry", "called-off"]
     old.work.rescue("gone", lambda claim: judge(claim, LOST, POLICY), LOST)
     old.clock.go_on(2000 * 3600)
@@ -107,6 +110,8 @@ def _all(pair: Pair) -> list[Job]:
 
 def _schema(database: Database) -> list[tuple[object, ...]]:
     db = apsw.Connection(database.location)
-    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
+    rows = db.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+    ).fetchall()
     db.close()
     return rows

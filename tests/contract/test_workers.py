@@ -7,11 +7,12 @@ import pytest
 from queuectl.errors import WorkerFenced
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import LOST, SUCCEEDED, Verdict, judge
-from queuectl.storage.job_storage import WorkerRecord
+from queuectl.storage.records import WorkerRecord
 from tests.contract.support import POLICY, START, Pair, ids_of, new_job, new_worker
 
 
 def record(pair: Pair, id: str) -> WorkerRecord:
+    """What is known of the worker."""
     (found,) = [worker for worker in pair.work.workers() if worker.id == id]
     return found
 
@@ -164,7 +165,7 @@ def test_a_rescue_does_as_it_is_told(pair: Pair) -> None:
     pair.clock.go_on(7)
     pair.work.fence("w")
     verdicts = pair.work.rescue("w", lambda claim: judge(claim, LOST, POLICY), LOST)
-    assert dict((claim.id, verdict.state) for claim, verdict in verdicts) == {
+    assert {claim.id: verdict.state for claim, verdict in verdicts} == {
         "retry": State.FAILED,
         "fail": State.FAILED,
         "hold": State.DEAD,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ def _die() -> None:
 
 def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.2)  # Whichever of the threads takes the signal, this one does not go on before.
 
 
 def _dawdle() -> None:
@@ -53,16 +55,12 @@ def _settles(arguments: tuple[Any, ...], result: Any) -> bool:
     return bool(arguments[2])
 
 
-def _hands_over(arguments: tuple[Any, ...], result: Any) -> bool:
-    return bool(arguments[1])
-
-
 POINTS: dict[str, tuple[Any, str, str, Condition]] = {
     "before claim commit": (SqliteWorkerStorage, "_claim", "after", lambda a, result: bool(result)),
     "after claim commit": (SqliteWorkerStorage, "exchange", "after", _claims),
     "before spawn": (Launcher, "start", "before", _always),
     "after spawn": (Launcher, "start", "after", _always),
-    "before settlement is handed over": (Ledger, "trade", "before", _hands_over),
+    "before settlement is handed over": (Ledger, "settle", "before", _always),
     "before settle commit": (SqliteWorkerStorage, "_settle", "after", _always),
     "after settle commit": (SqliteWorkerStorage, "exchange", "after", _settles),
     "after any exchange": (SqliteWorkerStorage, "exchange", "after", _always),
@@ -100,8 +98,37 @@ def install(point: str, act: Callable[[], None], at: int | None) -> None:
     setattr(owner, name, faulty)
 
 
+def watch_threads() -> None:
+    """Says so when two threads are in the same storage at once."""
+    verbs = "register unregister heartbeat exchange give_back outlook workers fence rescue rebase_retries"
+    inside: dict[int, tuple[int, str]] = {}
+
+    def watched(name: str) -> Callable[..., Any]:
+        original = getattr(SqliteWorkerStorage, name)
+
+        def verb(self: SqliteWorkerStorage, *arguments: Any) -> Any:
+            me = threading.get_ident()
+            thread, other = inside.get(id(self), (me, ""))
+            if thread != me:
+                print(f"{name} and {other} at once", file=sys.stderr, flush=True)
+            inside[id(self)] = (me, name)
+            try:
+                return original(self, *arguments)
+            finally:
+                inside.pop(id(self), None)
+
+        return verb
+
+    for name in verbs.split():
+        setattr(SqliteWorkerStorage, name, watched(name))
+
+
 if __name__ == "__main__":
     assert maintenance.EVERY_SECONDS <= 2, "a lost worker is to be noticed within 2 seconds"
     where, _, what = os.environ["FAULT"].partition(": ")
-    install(where, ACTS[what], None if what == "dawdle" else int(os.environ.get("FAULT_AT", "1")))
+    if where == "two threads":
+        watch_threads()
+    else:
+        at = None if what == "dawdle" else int(os.environ.get("FAULT_AT", "1"))
+        install(where, ACTS[what], at)
     sys.exit(main())

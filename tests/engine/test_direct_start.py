@@ -12,7 +12,7 @@ THROUGH_THE_SHELL = {"BASH_ENV": "/dev/null"}
 
 def _prepare(folder: Path) -> None:
     """Programs of every kind that a first word may name."""
-    (folder / "script").write_text("#!/bin/sh\necho \"$0 $# $*\"\nexit 5\n")
+    (folder / "script").write_text('#!/bin/sh\necho "$0 $# $*"\nexit 5\n')
     (folder / "no-interpreter-line").write_text("echo plain $#\nexit 6\n")
     (folder / "bad-interpreter").write_text("#!/no/such/interpreter\n")
     (folder / "not-executable").write_text("#!/bin/sh\n")

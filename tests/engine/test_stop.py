@@ -32,7 +32,7 @@ def test_a_stop_that_waited_long_enough_gives_the_job_back(sandbox: Sandbox) -> 
     counted, and the next worker runs it as the same attempt.
     """
     sandbox.configure(stop_timeout_seconds=0.2, kill_grace_seconds=0.2)
-    job = sandbox.enqueue(f"(setsid sh -c \"{STUBBORN}\" &); {BUSY}")
+    job = sandbox.enqueue(f'(setsid sh -c "{STUBBORN}" &); {BUSY}')
     worker = sandbox.start_worker()
     sandbox.wait_marks(2)
     assert worker.stop() == 0, worker.said

@@ -11,9 +11,9 @@ BUSY = "echo start >> marks; while [ ! -e go ]; do sleep 0.02; done; echo end >>
 
 
 def start(sandbox: Sandbox, count: int, *options: str) -> WorkerProcess:
-    """Starts that many worker processes, and waits until each is registered."""
+    """Starts that many worker processes, and waits until each says that it works."""
     worker = sandbox.start_worker("--use-processes", "--count", str(count), *options, ready=False)
-    wait_until(lambda: len(sandbox.queue.workers()) == count or worker.has_ended, "all register")
+    wait_until(lambda: worker.said.count(" started: ") == count or worker.has_ended, "all start")
     assert not worker.has_ended, worker.said
     return worker
 

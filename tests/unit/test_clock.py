@@ -27,5 +27,7 @@ def test_ticks_are_the_same_in_every_process() -> None:
     """Another process of this machine counts from the same moment, so that it can judge a lease."""
     before = Clock().ticks()
     script = "from queuectl.clock import Clock; print(Clock().ticks())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert before <= int(done.stdout) <= Clock().ticks()

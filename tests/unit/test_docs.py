@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from queuectl import errors
 from queuectl.cli import _command_name, _leading_options, _load
 from queuectl.cli.command import build_parser
+from queuectl.job_logs import LogNotFound
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import FINISHED, MOVES, State
 from queuectl.jobs.outcome import (
@@ -86,6 +88,18 @@ def test_the_outcomes_are_all_described() -> None:
     ]
     rows = table(LIFECYCLE, "How a run can end")
     assert [[row[0], row[2]] for row in rows] == expected
+
+
+def test_the_codes_of_errors_are_all_listed() -> None:
+    """The guide for programs lists the code of every error that can reach one, by exit status."""
+    found: dict[int, set[str]] = {}
+    for value in [LogNotFound, *vars(errors).values()]:
+        if isinstance(value, type) and issubclass(value, errors.QueuectlError):
+            found.setdefault(value.exit_status, set()).add(value.code)
+    found[1].remove("error")  # What the others have in common.
+    found[4].remove("worker_fenced")  # Stays within a worker.
+    rows = table(ROOT / "docs" / "guides" / "coding-agents.md", "Errors")
+    assert {int(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in rows} == found
 
 
 def test_the_tests_that_prove_the_guarantees_exist() -> None:

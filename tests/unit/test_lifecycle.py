@@ -4,7 +4,17 @@ import pytest
 
 from queuectl.jobs.lifecycle import FINISHED, MOVES, WAITING, State, may, sources
 
-BY_ITSELF = {"enqueue", "unblock", "claim", "succeed", "fail", "exhaust", "interrupt", "rescue", "stop"}
+BY_ITSELF = {
+    "enqueue",
+    "unblock",
+    "claim",
+    "succeed",
+    "fail",
+    "exhaust",
+    "interrupt",
+    "rescue",
+    "stop",
+}
 """The moves that happen without a person asking for them."""
 
 

@@ -43,7 +43,12 @@ CLAIMS = st.builds(
     token=st.just(1),
 )
 
-MOVE_OF = {"succeeded": "succeed", "cancelled": "stop", "interrupted": "interrupt", "lost": "rescue"}
+MOVE_OF = {
+    "succeeded": "succeed",
+    "cancelled": "stop",
+    "interrupted": "interrupt",
+    "lost": "rescue",
+}
 """Which move an outcome is; the others fail, or exhaust, the job."""
 
 
@@ -93,7 +98,10 @@ POLICY = Policy(backoff_base=2, max_losses=5)
         (outcomes.timed_out(0.5, 7, None), ("timeout", 7, None, "timeout: ran for over 0.5 s")),
         (outcomes.not_started("no folder"), ("not_started", None, None, "no folder")),
         (outcomes.cancelled(None, 9), ("cancelled", None, 9, "cancelled while it ran")),
-        (outcomes.interrupted(1, None), ("interrupted", 1, None, "interrupted: its worker stopped")),
+        (
+            outcomes.interrupted(1, None),
+            ("interrupted", 1, None, "interrupted: its worker stopped"),
+        ),
         (LOST, ("lost", None, None, "worker lost")),
     ],
 )

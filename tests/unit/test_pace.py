@@ -13,6 +13,7 @@ SECONDS = st.floats(0, 1e9) | st.floats(0, 1e-300) | st.just(0.0)
 
 
 def after(slots: int, lengths: Iterable[float]) -> Pace:
+    """What a worker has learned from attempts of these lengths."""
     pace = Pace(slots)
     for seconds in lengths:
         pace.ended(seconds)

@@ -18,6 +18,7 @@ def deep(tmp_path: Path) -> Path:
 
 
 def found(start: Path, path: str | None = None, **environ: str) -> Workspace:
+    """The queue that is meant by somebody in the folder `start`."""
     return find(path, environ=environ, start=str(start))
 
 
@@ -86,7 +87,11 @@ def test_two_ways_to_one_file_are_one_queue(tmp_path: Path, deep: Path) -> None:
     link.symlink_to(deep)
     (tmp_path / "jobs.db").symlink_to(deep / "queuectl.db")
     straight = found(deep)
-    for other in (found(link), Workspace(str(link / "queuectl.db")), Workspace(str(tmp_path / "jobs.db"))):
+    for other in (
+        found(link),
+        Workspace(str(link / "queuectl.db")),
+        Workspace(str(tmp_path / "jobs.db")),
+    ):
         assert (other.database, other.logs, other.pidfile) == (
             straight.database,
             straight.logs,

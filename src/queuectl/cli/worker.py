@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
-    from queuectl.storage.job_storage import WorkerRecord
+    from queuectl.storage.records import WorkerRecord
     from queuectl.workspace import Workspace
 
 MOST_SLOTS = 1_024
@@ -137,14 +137,13 @@ def _poll_seconds(text: str | None) -> float | None:
 
 
 def _ensure_queue(context: Context) -> Workspace:
-    """The queue to work on, made if there is none; what is wrong with it is said here, in front."""
+    """The queue to work on, made if there is none."""
     workspace = context.workspace()
-    from queuectl.job_queue import JobQueue
-
-    with JobQueue(workspace, create=True) as queue:
-        queue.counts()
-        queue.config  # noqa: B018 - a broken configuration file is an error before anything starts
     if not workspace.exists:
+        from queuectl.job_queue import JobQueue
+
+        with JobQueue(workspace, create=True) as queue:
+            queue.counts()
         context.note(f"Made a new queue: {visible(workspace.database)}")
     return workspace
 

@@ -7,7 +7,8 @@ import sys
 
 from queuectl import errors
 from queuectl.engine import pidfile
-from queuectl.errors import CouldNotDo, QueuectlError
+from queuectl.errors import CouldNotDo, EnvironmentFault, QueuectlError
+from queuectl.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _LOG_BYTES = 5 * 1024 * 1024
 _OLD_LOGS = 3
+_READY = b"ready\n"
 
 
 def start(
@@ -37,8 +39,9 @@ def start(
         _become_worker(workspace, work, report_in)
     os.close(report_in)
     with os.fdopen(report_out, "rb") as stream:
-        report = stream.read()
-    if report == b"ready":
+        # A line, not all there is: processes that the child starts may keep the other end open.
+        report = stream.readline()
+    if report == _READY:
         return pid
     os.waitpid(pid, 0)
     raise _error(report, workspace)
@@ -54,18 +57,15 @@ def _become_worker(
     try:
         os.setsid()
         held = pidfile.hold(workspace.pidfile)
-        say = _redirect_output(workspace.worker_log)
 
         def on_ready() -> None:
-            os.write(report, b"ready")
+            os.write(report, _READY)
             os.close(report)
 
         try:
-            work(say, on_ready)
+            say = _redirect_output(workspace.worker_log)
+            _work(work, say, on_ready)
             status = 0
-        except QueuectlError as error:
-            say(error.message)
-            raise
         finally:
             held.release()
     except QueuectlError as error:
@@ -80,6 +80,18 @@ def _become_worker(
         os._exit(status)
 
 
+def _work(
+    work: Callable[[Callable[[str], None], Callable[[], None]], None],
+    say: Callable[[str], None],
+    on_ready: Callable[[], None],
+) -> None:
+    try:
+        work(say, on_ready)
+    except QueuectlError as error:
+        say(error.message)  # Once it has reported that it is ready, nobody else hears of it.
+        raise
+
+
 def _redirect_output(path: str) -> Callable[[str], None]:
     """Sends stdout and stderr to the worker log; returns what writes a dated line to it."""
     import logging
@@ -87,7 +99,10 @@ def _redirect_output(path: str) -> Callable[[str], None]:
     from logging.handlers import RotatingFileHandler
 
     os.umask(0o077)
-    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, delay=False)
+    try:
+        handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {visible(path)}: {error.strerror}") from None
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
@@ -108,7 +123,8 @@ def _report(descriptor: int, error: QueuectlError) -> None:
     import json
 
     try:
-        os.write(descriptor, json.dumps([type(error).__name__, error.message, error.hint]).encode())
+        words = [type(error).__name__, error.message, error.hint]
+        os.write(descriptor, json.dumps(words).encode() + b"\n")
     except OSError:
         pass  # It had reported that it was ready; the log has the rest.
 

@@ -8,6 +8,8 @@ from queuectl.jobs.outcome import not_started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.clock import Clock
     from queuectl.config import Config
     from queuectl.engine.launcher import Launcher
@@ -34,18 +36,23 @@ class Executor:
         self._job_timeout = config.job_timeout
         self._log_max_bytes = config.log_max_bytes
 
-    def start(self, claim: Claim) -> Attempt:
+    def start(self, claim: Claim, may_start: Callable[[], bool]) -> Attempt | None:
         """Starts the command. When the job's own fault keeps it from starting, the attempt has
-        ended already.
+        ended already. None, with nothing left behind, when `may_start` says no at the last moment.
 
         Raises OutOfResources, with nothing left behind, when the machine has no room for it now.
         """
+        if not may_start():
+            return None
         now = self._clock.now()
         timeout = self._job_timeout if claim.timeout is None else claim.timeout
         log = self._open_log(claim, now)
         attempt = Attempt(
             claim, log, started_at=now, started_ticks=self._clock.ticks(), timeout=timeout
         )
+        if not may_start():  # Opening the log may have taken a while: a stop, a whole lease.
+            log.discard()
+            return None
         try:
             attempt.pid = self._launcher.start(claim, log.fd)
         except NotStarted as error:

@@ -40,7 +40,8 @@ class Launcher:
         self._environ = [name + b"=" + value for name, value in own.items()]
         self._direct = environment_allows(own)
         self._stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._spawn = make_spawn()
+        self._spawn = make_spawn(self._environ)
+        self._spawn_alone = make_spawn([])
 
     def start(self, claim: Claim, output: int) -> int:
         """Starts the claimed job's command with its output to the file descriptor `output`;
@@ -48,19 +49,18 @@ class Launcher:
 
         Raises NotStarted or OutOfResources.
         """
-        environ = self._environ + _variables_of(claim)
-        command = claim.command
+        command, spawn, environ = claim.command, self._spawn, _variables_of(claim)
+        given: dict[bytes, bytes] = {}
         if claim.env is not None:
             given = _variables_given(claim.env)
-            environ = _overridden(environ, given)
+            spawn, environ = self._spawn_alone, _overridden(self._environ + environ, given)
+        folder, stdin = os.fsencode(claim.cwd), self._stdin
         plain = program_and_words(command)
         if plain is not None:
-            if self._direct and (claim.env is None or _leaves_search_alone(given)):
-                program, words = plain
+            if self._direct and _leaves_search_alone(given):
+                words = [word.encode() for word in plain[1]]
                 try:
-                    return self._call(
-                        program.encode(), [w.encode() for w in words], environ, claim, output
-                    )
+                    return spawn(plain[0].encode(), words, environ, folder, stdin, output)
                 except OSError:
                     pass  # The shell is asked to do it, and says what is wrong in its own words.
             elif "/" in plain[0] and os.access(plain[0], os.X_OK):
@@ -68,9 +68,8 @@ class Launcher:
                 # it is seen as one.
                 command = "exec " + command
         try:
-            return self._call(
-                _SHELL, [b"sh", b"-c", b"--", command.encode()], environ, claim, output
-            )
+            words = [b"sh", b"-c", b"--", command.encode()]
+            return spawn(_SHELL, words, environ, folder, stdin, output)
         except OSError as error:
             _check_folder(claim.cwd)
             if error.errno in _OUT_OF_RESOURCES:
@@ -78,16 +77,6 @@ class Launcher:
                     f"the machine has no room for another process ({error.strerror})"
                 ) from None
             raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
-
-    def _call(
-        self,
-        program: bytes,
-        words: Sequence[bytes],
-        environ: Sequence[bytes],
-        claim: Claim,
-        output: int,
-    ) -> int:
-        return self._spawn(program, words, environ, os.fsencode(claim.cwd), self._stdin, output)
 
 
 _SET_FOR_EACH_JOB = (b"PWD", b"QUEUECTL_JOB_ID", b"QUEUECTL_ATTEMPT", b"QUEUECTL_MAX_RETRIES")

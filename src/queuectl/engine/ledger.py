@@ -31,13 +31,8 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.jobs.claim import Claim
-    from queuectl.storage.job_storage import (
-        ChangeWatch,
-        NewWorker,
-        Outlook,
-        Settlement,
-        WorkerStorage,
-    )
+    from queuectl.storage.job_storage import ChangeWatch, WorkerStorage
+    from queuectl.storage.records import NewWorker, Outlook, Settlement
 
 GATHER_SECONDS = 0.012
 """After a commit, how long outcomes are gathered for the next one while the slots have enough to

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Verdict
     from queuectl.processes import Identity
-    from queuectl.storage.job_storage import WorkerRecord, WorkerStorage
+    from queuectl.storage.job_storage import WorkerStorage
+    from queuectl.storage.records import WorkerRecord
 
 EVERY_SECONDS = 1.0
 """How often a worker looks after the others."""
@@ -130,7 +131,8 @@ class Maintenance(threading.Thread):
         me = processes.this_process()
         storage = None
         complaint = ""
-        while not self._stopping.is_set():
+        # The first round was made before the worker began.
+        while not self._stopping.wait(EVERY_SECONDS):
             try:
                 storage = storage or self._open_storage()
                 self._heed_clock(storage)
@@ -143,7 +145,6 @@ class Maintenance(threading.Thread):
             if _file_id(self._database) != file:
                 self._database_gone()
                 break
-            self._stopping.wait(EVERY_SECONDS)
         if storage is not None:
             storage.close()
 

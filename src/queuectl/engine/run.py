@@ -17,7 +17,7 @@ from queuectl.errors import EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_worker_storage
-from queuectl.storage.job_storage import NewWorker
+from queuectl.storage.records import NewWorker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
-    from queuectl.processes import Identity
     from queuectl.workspace import Workspace
 
 
@@ -79,8 +78,17 @@ def run_worker(
     logs.ensure_folder()
     me = processes.this_process()
     name = f"{me.host}:{me.pid}"
-    _rescue_at_start(workspace, config, clock, me, say)
     storage = open_worker_storage(workspace.database, clock)
+    # What a lost worker held is due again before this one claims anything.
+    for rescue in rescue_lost(
+        storage,
+        workspace.database,
+        policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
+        clock=clock,
+        grace_seconds=config.kill_grace_seconds,
+        myself=me,
+    ):
+        say(rescue.describe())
 
     def new_worker() -> NewWorker:
         return NewWorker(
@@ -146,26 +154,6 @@ def run_worker(
         maintenance.close()
         storage.close()
     return Tally(worker.ledger.completed, worker.ledger.failed)
-
-
-def _rescue_at_start(
-    workspace: Workspace, config: Config, clock: Clock, me: Identity, say: Callable[[str], None]
-) -> None:
-    """What a lost worker held is due again before this one claims anything."""
-    storage = open_worker_storage(workspace.database, clock)
-    try:
-        rescues = rescue_lost(
-            storage,
-            workspace.database,
-            policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
-            clock=clock,
-            grace_seconds=config.kill_grace_seconds,
-            myself=me,
-        )
-    finally:
-        storage.close()
-    for rescue in rescues:
-        say(rescue.describe())
 
 
 def _unusable(path: str) -> EnvironmentFault:

@@ -12,7 +12,7 @@ import threading
 
 from queuectl.engine.launcher import OutOfResources
 from queuectl.jobs.outcome import judge
-from queuectl.storage.job_storage import Settlement
+from queuectl.storage.records import Settlement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,16 +85,15 @@ class Slots:
             # Signals are for the main thread; commands get the mask it had (see spawn).
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (claim := self._ledger.ready.get()) is not None:
-            if self._may_start():
-                self._run(claim)
-            else:
-                self._ledger.give_back([claim])
+            self._run(claim)
 
     def _run(self, claim: Claim) -> None:
         try:
-            attempt = self._executor.start(claim)
+            attempt = self._executor.start(claim, self._may_start)
         except OutOfResources as error:
             self._on_no_room(str(error))
+            attempt = None
+        if attempt is None:
             self._ledger.give_back([claim])
             return
         self._ledger.took_one()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Spawn = Callable[[bytes, Sequence[bytes], Sequence[bytes], bytes, int, int], int]
-    """(program, words, environment as NAME=VALUE, folder, stdin, stdout and stderr) -> pid.
+    """(program, words, more of the environment, folder, stdin, stdout and stderr) -> pid.
 
     The new process leads a process group of its own. A program without a slash is looked up on
     this process's PATH. Raises OSError: ENOENT and its like may also be about the folder.
@@ -34,19 +34,32 @@ _POSIX_SPAWN_SETSIGDEF = 0x04
 _POSIX_SPAWN_SETSIGMASK = 0x08
 
 
-def make_spawn() -> Spawn:
-    """The quickest way to start a process that this system has. Call it in the main thread."""
+def make_spawn(environ: Sequence[bytes]) -> Spawn:
+    """The quickest way to start a process that this system has. Call it in the main thread.
+
+    `environ` holds what all processes share, as NAME=VALUE.
+    """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     if os.uname().sysname == "Linux":
         try:
-            return _through_ctypes(mask)
+            return _through_ctypes(environ, mask)
         except (ImportError, OSError, AttributeError):
             pass  # An old or unusual C library.
-    return _through_python(mask)
+    return _through_python(environ, mask)
 
 
-def _through_ctypes(mask: set[int]) -> Spawn:
-    from ctypes import CDLL, PyDLL, byref, c_char_p, c_int, c_short, create_string_buffer
+def _through_ctypes(shared: Sequence[bytes], mask: set[int]) -> Spawn:
+    from ctypes import (
+        CDLL,
+        PyDLL,
+        byref,
+        c_char_p,
+        c_int,
+        c_short,
+        create_string_buffer,
+        memmove,
+        sizeof,
+    )
 
     # CDLL lets other threads run during a call, PyDLL does not: quicker where there is no waiting.
     slow, quick = CDLL(None), PyDLL(None)
@@ -72,15 +85,22 @@ def _through_ctypes(mask: set[int]) -> Spawn:
     quick.posix_spawnattr_setsigdefault(attributes, defaults)
     quick.posix_spawnattr_setsigmask(attributes, kept)
 
+    # The addresses are copied for each process, the texts never: there may be a hundred.
+    addresses = (c_char_p * len(shared))(*shared)
+
     def start(
         program: bytes,
         words: Sequence[bytes],
-        environ: Sequence[bytes],
+        more: Sequence[bytes],
         folder: bytes,
         stdin: int,
         output: int,
     ) -> int:
         pid = c_int()
+        environ = (c_char_p * (len(shared) + len(more) + 1))()
+        memmove(environ, addresses, sizeof(addresses))
+        for place, variable in enumerate(more, len(shared)):
+            environ[place] = variable
         actions = create_string_buffer(_ROOM)
         begin(actions)
         try:
@@ -94,7 +114,7 @@ def _through_ctypes(mask: set[int]) -> Spawn:
                 actions,
                 attributes,
                 (c_char_p * (len(words) + 1))(*words),
-                (c_char_p * (len(environ) + 1))(*environ),
+                environ,
             )
         finally:
             destroy(actions)
@@ -105,13 +125,13 @@ def _through_ctypes(mask: set[int]) -> Spawn:
     return start
 
 
-def _through_python(mask: set[int]) -> Spawn:
+def _through_python(shared: Sequence[bytes], mask: set[int]) -> Spawn:
     one_at_a_time = threading.Lock()  # A process has one current folder, for all its threads.
 
     def start(
         program: bytes,
         words: Sequence[bytes],
-        environ: Sequence[bytes],
+        more: Sequence[bytes],
         folder: bytes,
         stdin: int,
         output: int,
@@ -122,7 +142,7 @@ def _through_python(mask: set[int]) -> Spawn:
             return spawn(
                 program,
                 list(words),
-                dict(variable.split(b"=", 1) for variable in environ),
+                dict(variable.split(b"=", 1) for variable in (*shared, *more)),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, stdin, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),

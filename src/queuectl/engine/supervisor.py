@@ -30,26 +30,31 @@ def supervise(
     process cannot be started in the first place.
     """
     children: dict[int, float] = {}
-    stopping = False
+    stopped_by = 0
 
     def tell_all(number: int, _frame: object) -> None:
         for pid in children:
             _kill(pid, number)
 
-    def pass_on(number: int, frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-        tell_all(number, frame)
+    def stop(number: int, _frame: object) -> None:
+        nonlocal stopped_by
+        stopped_by = number
+        tell_all(number, None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    signal.signal(signal.SIGHUP, tell_all)
-
-    for _ in range(count):
+    def start_one() -> bool:
         pid, ready = _start(work)
         children[pid] = time.monotonic()
-        if not ready:
-            pass_on(signal.SIGTERM, None)
+        if stopped_by:
+            _kill(pid, stopped_by)  # It was not among those that were told.
+        return ready
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, tell_all)
+
+    while len(children) < count and not stopped_by:
+        if not start_one() and not stopped_by:
+            stop(signal.SIGTERM, None)
             while children:
                 children.pop(os.waitpid(-1, 0)[0], None)
             raise CouldNotDo("a worker process could not be started; see what it said above")
@@ -57,12 +62,12 @@ def supervise(
     while children:
         pid, status = os.waitpid(-1, 0)
         born = children.pop(pid, None)
-        if born is None or status == 0 or stopping:
+        if born is None or status == 0 or stopped_by:
             continue
         say(f"worker process {pid} ended unexpectedly; starting another")
         time.sleep(max(0.0, _LEAST_LIFE_SECONDS - (time.monotonic() - born)))
-        if not stopping:
-            children[_start(work)[0]] = time.monotonic()
+        if not stopped_by:
+            start_one()
 
 
 def _start(work: Callable[[Callable[[], None]], int]) -> tuple[int, bool]:

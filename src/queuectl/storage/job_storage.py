@@ -9,13 +9,14 @@ it says otherwise, and raises a `queuectl.errors.DatabaseError` when the databas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.job import NewJob
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import Outcome, Verdict
+from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 
 
 class JobStorage(Protocol):
@@ -171,87 +172,3 @@ class ChangeWatch(Protocol):
 
     def close(self) -> None:
         """Frees what it holds."""
-
-
-class Settlement(NamedTuple):
-    """How one claimed attempt ended, and what becomes of its job."""
-
-    claim: Claim
-    outcome: Outcome
-    verdict: Verdict
-    worker: str
-    """The name of the worker that ran it."""
-    started_at: int
-    finished_at: int
-    log_start: int | None
-    log_end: int | None
-
-
-class Exchange(NamedTuple):
-    """What came of an exchange."""
-
-    claims: list[Claim]
-    refused: list[Claim]
-    """Settlements that came too late: their jobs were taken away."""
-
-
-class Outlook(NamedTuple):
-    """What there is to do, for one worker, at one moment."""
-
-    ready: bool
-    """A job can be claimed now."""
-    next_due_at: int | None
-    """When the first of the waiting jobs has its time."""
-    unfinished: bool
-    """A job is ready, running (in any worker) or waiting for its retry: a drain is not over."""
-    cancelling: list[tuple[int, int]]
-    """(token, seq) of this worker's claims that somebody wants cancelled."""
-    stop_requested: bool
-    stop_timeout: float | None
-    fenced: bool
-    """This worker was given up for lost."""
-
-
-class NewWorker(NamedTuple):
-    """A worker as it registers. Fields as in `WorkerRecord`."""
-
-    id: str
-    name: str
-    host: str
-    boot_id: str
-    process_space: str
-    pid: int
-    process_started: str
-    slots: int
-    mode: str
-    lease_seconds: float
-
-
-class WorkerRecord(NamedTuple):
-    """A registered worker. Times are microseconds since the epoch."""
-
-    id: str
-    name: str
-    host: str
-    boot_id: str
-    """Names one run of one machine: another value on the same host means that it rebooted."""
-    process_space: str
-    """Where `pid` means something: the machine, or one container on it."""
-    pid: int
-    process_started: str
-    """With `pid`, tells the worker from a later process that was given the same number."""
-    slots: int
-    mode: str
-    """foreground or background."""
-    started_at: int
-    heartbeat_at: int
-    lease_seconds: float
-    lease_left_seconds: float
-    """Until it may be given up; negative when that time has come. Not counted by the wall clock."""
-    stop_requested_at: int | None
-    fenced_at: int | None
-    running: int
-    """How many jobs it holds."""
-
-
-SORT_KEYS = ("created", "updated", "next_run", "priority", "attempts", "id")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
-    from queuectl.storage.job_storage import WorkerRecord
+    from queuectl.storage.records import WorkerRecord
 
 SHORTEST_PREFIX = 4
 _BATCH = 2_000

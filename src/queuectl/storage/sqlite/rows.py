@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
-
-from queuectl.jobs.job_view import Job
 from queuectl.jobs.lifecycle import State
-from queuectl.storage.job_storage import WorkerRecord
+from queuectl.storage.records import WorkerRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from queuectl.jobs.job_view import Job
 
 _STATES = {state.value: state for state in State}
 
 
 def job(row: Sequence[Any]) -> Job:
     """A row of `sql.JOB_COLUMNS`."""
+    # A worker needs what is below alone, and starts quicker without these.
+    import json
+
+    from queuectl.jobs.job_view import Job
+
     values = list(row)
     values[2] = _STATES[values[2]]
     values[11] = json.loads(values[11]) if values[11] else {}

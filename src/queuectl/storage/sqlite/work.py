@@ -7,7 +7,7 @@ import os
 from queuectl.errors import WorkerFenced
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
-from queuectl.storage.job_storage import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
+from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import (
     connect,

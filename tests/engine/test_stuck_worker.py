@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from tests.support import Sandbox, wait_until
+
+DRIVER = [sys.executable, str(Path(__file__).with_name("faulty_worker.py")), "worker-start"]
+
+# Holds a lock while it runs, which the kernel frees on any death: a run that finds it taken overlaps
+# with another one.
+GUARDED = """
+exec 9>> lock-$QUEUECTL_JOB_ID
+flock -n 9 || echo overlap >> marks
+echo start $QUEUECTL_ATTEMPT $$ >> marks
+if [ $QUEUECTL_ATTEMPT = 1 ]; then sleep 300; fi
+echo end $QUEUECTL_ATTEMPT >> marks
+"""
+
+
+def test_a_stuck_worker_loses_its_job_and_changes_nothing_when_it_wakes(sandbox: Sandbox) -> None:
+    """Stopped for longer than its lease, its command is ended and the job runs elsewhere; when it
+    goes on, its job is not settled by it, and it works on as a new worker.
+    """
+    sandbox.configure(lease_seconds=2, kill_grace_seconds=0.5)
+    job = sandbox.enqueue(sandbox.script("guarded.sh", GUARDED))
+    stuck = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    stuck.send(signal.SIGSTOP)
+    other = sandbox.start_worker()
+    sandbox.wait_state(job, "completed")
+    assert other.wait_for("was lost; took back 1 job and ended") is None
+    settled = sandbox.job(job)
+    other.send(signal.SIGTERM)
+    other.wait()
+    stuck.send(signal.SIGCONT)
+    stuck.wait_for("given up for lost")
+    after = sandbox.enqueue("echo after >> marks")
+    sandbox.wait_state(after, "completed")
+    assert sandbox.job(job) == settled
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    assert [mark.split()[0] for mark in sandbox.marks()] == ["start", "start", "end", "after"]
+    assert stuck.stop() == 0, stuck.said
+    assert sandbox.queue.workers() == []
+
+
+def test_a_stuck_worker_that_wakes_during_its_rescue_changes_nothing(sandbox: Sandbox) -> None:
+    """While the rescuer still waits for a stubborn command, the worker goes on: its jobs' outcomes
+    are those of the rescue, no run is settled by it, and none overlaps.
+    """
+    sandbox.configure(lease_seconds=2, kill_grace_seconds=3)
+    stubborn = sandbox.enqueue(sandbox.script("stubborn.sh", "trap '' TERM\n" + GUARDED))
+    plain = sandbox.enqueue(sandbox.script("plain.sh", GUARDED))
+    stuck = sandbox.start_worker("--count", "2")
+    sandbox.wait_marks(2)
+    stuck.send(signal.SIGSTOP)
+    sandbox.start_worker("--count", "2")
+    wait_until(lambda: any(w.fenced_at for w in sandbox.queue.workers()), "it is given up")
+    stuck.send(signal.SIGCONT)
+    stuck.wait_for("starting anew")
+    for job in (stubborn, plain):
+        sandbox.wait_state(job, "completed")
+        assert sandbox.outcomes(job) == ["lost", "succeeded"]
+        assert sandbox.job(job).losses == 1
+    assert "overlap" not in sandbox.marks()
+    assert stuck.stop() == 0, stuck.said
+
+
+def test_a_finished_command_of_a_stuck_worker_is_not_settled_late(sandbox: Sandbox) -> None:
+    """A command that ended while its worker was stopped is run again, once; the late answer of the
+    first run is refused.
+    """
+    sandbox.configure(lease_seconds=2)
+    job = sandbox.enqueue(
+        "echo start >> marks; while [ ! -e go ]; do sleep 0.05; done; echo end >> marks"
+    )
+    stuck = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    stuck.send(signal.SIGSTOP)
+    sandbox.touch("go")
+    sandbox.wait_marks(2)
+    sandbox.drain()
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    settled = sandbox.job(job)
+    stuck.send(signal.SIGCONT)
+    stuck.wait_for("starting anew")
+    assert stuck.stop() == 0
+    assert sandbox.job(job) == settled
+    assert sandbox.marks() == ["start", "end", "start", "end"]
+
+
+def test_a_worker_that_froze_before_a_start_does_not_start_late(sandbox: Sandbox) -> None:
+    """Stopped between its claim and the start of the command, it does not run a job that another
+    worker has taken over, once it wakes.
+    """
+    sandbox.configure(lease_seconds=2)
+    job = sandbox.enqueue("echo run $QUEUECTL_ATTEMPT >> marks; sleep 0.5")
+    stuck = sandbox.start_worker(
+        program=DRIVER, env={"FAULT": "after claim commit: stop"}, ready=False
+    )
+    sandbox.wait_state(job, "processing")
+    sandbox.drain()
+    stuck.send(signal.SIGCONT)
+    stuck.wait_for("starting anew")
+    sandbox.wait_state(sandbox.enqueue("true"), "completed")
+    assert sandbox.marks() == ["run 2"]
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    assert stuck.stop() == 0
+
+
+def test_a_command_that_a_stuck_worker_starts_late_is_ended(sandbox: Sandbox) -> None:
+    """Stopped in the very act of starting a command, it starts it when it wakes, and then ends it:
+    nothing of it is left, and the job is what the other worker made of it.
+    """
+    sandbox.configure(lease_seconds=2, kill_grace_seconds=0.5)
+    job = sandbox.enqueue("test $QUEUECTL_ATTEMPT = 2 || sleep 300")
+    stuck = sandbox.start_worker(program=DRIVER, env={"FAULT": "before spawn: stop"}, ready=False)
+    sandbox.wait_state(job, "processing")
+    sandbox.drain()
+    settled = sandbox.job(job)
+    assert settled.state == "completed"
+    stuck.send(signal.SIGCONT)
+    stuck.wait_for("starting anew")
+    wait_until(lambda: not sandbox.commands(), "what it started late ends")
+    sandbox.wait_state(sandbox.enqueue("true"), "completed")
+    assert sandbox.job(job) == settled
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    assert stuck.stop() == 0
+
+
+def test_a_short_stop_costs_nothing(sandbox: Sandbox) -> None:
+    """Stopped for less than its lease, a worker keeps its job, and nobody takes it."""
+    job = sandbox.enqueue("echo start >> marks; while [ ! -e go ]; do sleep 0.05; done")
+    worker = sandbox.start_worker()
+    other = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    worker.send(signal.SIGSTOP)
+    for _ in range(3):
+        sandbox.wait_state(sandbox.enqueue("true"), "completed")
+    worker.send(signal.SIGCONT)
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed")
+    assert sandbox.outcomes(job) == ["succeeded"]
+    assert [worker.stop(), other.stop()] == [0, 0]
+
+
+def test_a_command_that_is_stopped_is_not_a_lost_worker(sandbox: Sandbox) -> None:
+    """SIGSTOP to the command alone leaves the job running for as long as it takes; a cancel ends it."""
+    sandbox.configure(lease_seconds=2, kill_grace_seconds=0.5)
+    job = sandbox.enqueue("echo $$ >> marks; kill -STOP $$; echo went on >> marks")
+    worker = sandbox.start_worker()
+    other = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    leases = {w.id: w.heartbeat_at for w in sandbox.queue.workers()}
+    wait_until(
+        lambda: all(w.heartbeat_at > leases[w.id] + 2_500_000 for w in sandbox.queue.workers()),
+        "a lease and more goes by",
+    )
+    assert sandbox.state(job) == "processing"
+    sandbox.queue.cancel([job])
+    sandbox.wait_state(job, "cancelled")
+    assert sandbox.commands() == []
+    assert len(sandbox.marks()) == 1
+    assert [worker.stop(), other.stop()] == [0, 0]

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from queuectl import processes
+from queuectl.processes import Identity, Judgement, judge_worker
+from queuectl.storage.records import WorkerRecord
+
+NOW = 1_795_521_600_000_000
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits for a condition; fails when it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes that wait until they are ended, at the latest with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*words: str, **environ: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            words or ("sleep", "60"), env={"PATH": os.environ["PATH"], **environ}, process_group=0
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+# ---- who a process is
+
+
+def test_this_process_is_told_from_every_other() -> None:
+    """The identity is the same each time, names this process, and can be found by another."""
+    one, two = processes.this_process(), processes.this_process()
+    for name in Identity.__slots__:
+        assert getattr(one, name) == getattr(two, name)
+        assert getattr(one, name)
+    assert one.pid == os.getpid()
+    assert one.process_started == processes.started(os.getpid())
+    script = "from queuectl.processes import *; print(started(%d), boot_id(), process_space())"
+    done = subprocess.run(
+        [sys.executable, "-c", script % os.getpid()], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [one.process_started, one.boot_id, one.process_space]
+
+
+def test_a_process_has_one_beginning(start: Start) -> None:
+    """It says the same as long as it lives, and something else for one that began at another time."""
+    process = start()
+    began = processes.started(process.pid)
+    assert began is not None
+    assert processes.started(process.pid) == began
+    assert began != processes.started(1)
+
+
+def test_a_process_that_ended_is_gone(start: Start) -> None:
+    """Once it was reaped there is nothing of it."""
+    process = start()
+    process.kill()
+    process.wait()
+    assert processes.started(process.pid) is None
+
+
+def test_a_zombie_is_gone(start: Start) -> None:
+    """A process that ended and that nobody reaped will do nothing any more."""
+    process = start()
+    assert processes.group_lives(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert Path(f"/proc/{process.pid}").exists() or sys.platform != "linux"
+    assert processes.started(process.pid) is None
+    assert not processes.group_lives(process.pid)
+    process.wait()
+    assert not processes.group_lives(process.pid)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the name is in a line that we take apart there only"
+)
+def test_a_process_with_an_odd_name_is_read_right(start: Start, tmp_path: Path) -> None:
+    """A program may be called anything, also what looks like the fields that follow its name."""
+    odd = tmp_path / "a) Z 1 (b"
+    odd.symlink_to("/bin/sleep")
+    process = start(str(odd), "60")
+    wait_until(lambda: b"a) Z" in Path(f"/proc/{process.pid}/comm").read_bytes())
+    began = processes.started(process.pid)
+    assert began is not None
+    assert began.isdigit()
+    assert int(began) >= int(processes.started(os.getpid()) or "0")
+
+
+def test_a_group_lives_as_long_as_one_of_it(start: Start) -> None:
+    """When the first process of a group has ended, what it started may still run."""
+    leader = start("sh", "-c", "sleep 60 & echo; exec sleep 60")
+    wait_until(lambda: _members(leader.pid) == 2)
+    leader.kill()
+    leader.wait()
+    assert processes.group_lives(leader.pid)
+    os.killpg(leader.pid, signal.SIGKILL)
+    wait_until(lambda: not processes.group_lives(leader.pid))
+
+
+def _members(group: int) -> int:
+    import psutil
+
+    found = 0
+    for process in psutil.process_iter():
+        try:
+            found += os.getpgid(process.pid) == group and process.name() == "sleep"
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return found
+
+
+def test_ancestors_go_up_from_here() -> None:
+    """This process and its parent are among them, a child is not."""
+    assert {os.getpid(), os.getppid()} <= processes.ancestors()
+    script = "from queuectl.processes import ancestors; print(*ancestors())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert processes.ancestors() <= set(map(int, done.stdout.split()))
+
+
+# ---- which processes belong to a job
+
+
+def marked(
+    start: Start, job_id: str = "job-1", attempt: str = "1", database: str = "/q/a.db"
+) -> int:
+    """A process of a job, as the worker would start it."""
+    process = start(
+        QUEUECTL_DB_PATH=database, QUEUECTL_JOB_ID=job_id, QUEUECTL_ATTEMPT=attempt, OTHER="x=y"
+    )
+    return process.pid
+
+
+def test_a_job_is_found_by_its_marks(start: Start) -> None:
+    """Queue, job and attempt all have to be the ones; a longer id, or another queue's, is not it."""
+    first, second = marked(start), marked(start, attempt="2")
+    others = [
+        marked(start, "job-10"),
+        marked(start, "ob-1"),
+        marked(start, database="/q/b.db"),
+        start().pid,
+    ]
+    wait_until(lambda: set(processes.of_job("/q/a.db", "job-1")) == {first, second})
+    assert processes.of_job("/q/a.db", "job-1", 1) == [first]
+    assert processes.of_job("/q/a.db", "job-1", 2) == [second]
+    assert processes.of_job("/q/a.db", "job-1", 12) == []
+    assert processes.of_job("/q/b.db", "job-1") == [others[2]]
+    assert processes.of_job("/q/a", "job-1") == []
+
+
+@pytest.mark.parametrize("id", ["a=b", "it's", "ünï", "spaced out", "x" * 200, "%s"])
+def test_a_job_with_an_odd_id_is_found(start: Start, id: str) -> None:
+    """Any id that a job may have is found again in the environment."""
+    pid = marked(start, id)
+    wait_until(lambda: processes.of_job("/q/a.db", id, 1) == [pid])
+    assert processes.marked_for("/q/a.db")[pid] == (id, "1")
+
+
+def test_all_jobs_of_a_queue_are_found(start: Start) -> None:
+    """Every marked process of the queue is there with its job and attempt, and no other."""
+    expected = {marked(start, f"job-{n}", str(n)): (f"job-{n}", str(n)) for n in range(3)}
+    marked(start, database="/q/b.db")
+    wait_until(lambda: processes.marked_for("/q/a.db") == expected)
+
+
+def test_this_process_is_never_its_own_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that runs inside a job is not ended as a part of it by itself."""
+    marks = b"QUEUECTL_DB_PATH=/q/a.db\0QUEUECTL_JOB_ID=a\0QUEUECTL_ATTEMPT=1"
+    monkeypatch.setattr(processes, "_environments", lambda: [(os.getpid(), marks), (1, marks)])
+    assert processes.of_job("/q/a.db", "a") == [1]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        b"QUEUECTL_JOB_ID=",
+        b"QUEUECTL_\0QUEUECTL_JOB_ID=b\0QUEUECTL_DB_PATH=/q/a.db",
+        b"\xff\xfe\0QUEUECTL_JOB_ID=\xff\0QUEUECTL_DB_PATH=/q/a.db\0QUEUECTL_ATTEMPT",
+        b"QUEUECTL_DB_PATH=/q/a.db\0QUEUECTL_ATTEMPT=1",
+        b"",
+    ],
+)
+def test_an_environment_that_was_written_over(
+    monkeypatch: pytest.MonkeyPatch, spoilt: bytes
+) -> None:
+    """A program may write anything where its variables were: others are found all the same."""
+    sound = b"QUEUECTL_JOB_ID=a\0QUEUECTL_DB_PATH=/q/a.db\0QUEUECTL_ATTEMPT=7"
+    monkeypatch.setattr(processes, "_environments", lambda: [(1, spoilt), (2, sound)])
+    assert processes.marked_for("/q/a.db")[2] == ("a", "7")
+    assert processes.of_job("/q/a.db", "a", 7) == [2]
+
+
+# ---- whether a worker lives
+
+
+ME = Identity("here", "boot-1", "pid:[1]", 10, "100")
+
+
+def record(
+    *,
+    host: str = "here",
+    boot_id: str = "boot-1",
+    process_space: str = "pid:[1]",
+    process_started: str = "200",
+    lease_left_seconds: float = 10,
+    silent_seconds: float = 0,
+) -> WorkerRecord:
+    """A worker on this machine of which only what decides is said."""
+    return WorkerRecord(
+        id="w",
+        name="here:20",
+        host=host,
+        boot_id=boot_id,
+        process_space=process_space,
+        pid=20,
+        process_started=process_started,
+        slots=1,
+        mode="foreground",
+        started_at=NOW,
+        heartbeat_at=NOW - int(silent_seconds * 1e6),
+        lease_seconds=30,
+        lease_left_seconds=lease_left_seconds,
+        stop_requested_at=None,
+        fenced_at=None,
+        running=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("worker", "judgement"),
+    [
+        (record(), Judgement.ALIVE),
+        (record(silent_seconds=1e6), Judgement.ALIVE),
+        (record(lease_left_seconds=-1), Judgement.SILENT),
+        (record(process_started="201"), Judgement.GONE),
+        (record(process_started="201", lease_left_seconds=-1), Judgement.GONE),
+        (record(process_space="pid:[2]", process_started="201"), Judgement.ALIVE),
+        (record(process_space="pid:[2]", lease_left_seconds=-1), Judgement.SILENT),
+        (record(boot_id="boot-0"), Judgement.GONE),
+        (record(boot_id="boot-0", lease_left_seconds=1e6), Judgement.GONE),
+        (record(host="there", boot_id="boot-9", silent_seconds=59), Judgement.ALIVE),
+        (record(host="there", boot_id="boot-9", silent_seconds=61), Judgement.SILENT),
+        (record(host="there", boot_id="boot-9", lease_left_seconds=-99), Judgement.ALIVE),
+        (record(host="there", boot_id="boot-9", silent_seconds=-3600), Judgement.ALIVE),
+    ],
+)
+def test_a_worker_is_judged_by_what_can_be_seen_of_it(
+    monkeypatch: pytest.MonkeyPatch, worker: WorkerRecord, judgement: str
+) -> None:
+    """Its process where that is visible, its lease where not, and its heartbeat from another machine."""
+    monkeypatch.setattr(processes, "started", {20: "200"}.get)
+    assert judge_worker(worker, ME, NOW) == judgement
+
+
+def test_a_worker_whose_process_ended_is_gone(start: Start) -> None:
+    """It is noticed at once, with the lease still running: also when nobody reaps it."""
+    process = start()
+    me = processes.this_process()
+    worker = record(
+        host=me.host,
+        boot_id=me.boot_id,
+        process_space=me.process_space,
+        process_started=processes.started(process.pid) or "",
+    )._replace(pid=process.pid)
+    assert judge_worker(worker, me, NOW) == Judgement.ALIVE
+    assert processes.is_alive(worker)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert judge_worker(worker, me, NOW) == Judgement.GONE
+    assert not processes.is_alive(worker)
