@@ -26,6 +26,6 @@ if __name__ == "__main__":
     _require_environment()
     # First on the path, so that this checkout runs, not another queuectl that is installed.
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "src"))
-    from queuectl.cli import main
+    from queuectl.cli import program
 
-    sys.exit(main())
+    program()

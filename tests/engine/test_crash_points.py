@@ -59,7 +59,7 @@ def test_a_worker_that_dies_under_load_loses_nothing(sandbox: Sandbox, point: st
     those that were running or not yet settled, and attempts equal starts plus claims that died.
     """
     jobs = [sandbox.enqueue(RUN.format(":")) for _ in range(60)]
-    worker = faulty(sandbox, f"{point}: die", "--count", "3", FAULT_AT="5")
+    worker = faulty(sandbox, f"{point}: die", "--count", "3", FAULT_AT="2")
     assert worker.wait() == -9
     sandbox.drain("--count", "3")
     starts: dict[str, int] = dict.fromkeys(jobs, 0)

@@ -182,7 +182,9 @@ def _work(queue: JobQueue) -> None:
         _follow(queue, worker, progress)
         remarks = worker.communicate(timeout=_PATIENCE_SECONDS)[1]
     if worker.returncode:
-        raise CouldNotDo(f"the worker ended with status {worker.returncode}: {visible(remarks)}")
+        raise CouldNotDo(
+            f"the worker ended with status {worker.returncode}: {visible(' '.join(remarks.split()))}"
+        )
     print(remarks.splitlines()[-1])
 
 

@@ -107,6 +107,14 @@ class Attempt:
             if not self._over:
                 tree.send(self.pid, database, self.claim, signal.SIGKILL)
 
+    def limit_log(self) -> None:
+        """Cuts its log if that has grown too long. Not once it is over: the log is closed then, and
+        the number of its descriptor may be another file's.
+        """
+        with self._lock:
+            if not self._over:
+                self.log.limit()
+
     @property
     def seconds(self) -> float:
         """How long it ran, once it has ended."""

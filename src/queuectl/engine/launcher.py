@@ -35,7 +35,7 @@ class Launcher:
     """
 
     def __init__(self, database: str) -> None:
-        own = {name: value for name, value in os.environb.items() if name not in _SET_FOR_EACH_JOB}
+        own = {name: value for name, value in os.environb.items() if name not in _NOT_HANDED_ON}
         own[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
         self._environ = [name + b"=" + value for name, value in own.items()]
         self._direct = environment_allows(own)
@@ -79,7 +79,10 @@ class Launcher:
             raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
 
 
-_SET_FOR_EACH_JOB = (b"PWD", b"QUEUECTL_JOB_ID", b"QUEUECTL_ATTEMPT", b"QUEUECTL_MAX_RETRIES")
+_NOT_HANDED_ON = (
+    *(b"PWD", b"QUEUECTL_JOB_ID", b"QUEUECTL_ATTEMPT", b"QUEUECTL_MAX_RETRIES"),  # set for each job
+    *(b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID"),  # what systemd says to the worker alone
+)
 
 
 def _variables_of(claim: Claim) -> list[bytes]:

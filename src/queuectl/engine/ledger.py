@@ -145,6 +145,9 @@ class Ledger(threading.Thread):
 
     def give_back_ready(self) -> None:
         """Returns everything that no slot has taken yet."""
+        self.give_back(self._take_ready())
+
+    def _take_ready(self) -> list[Claim]:
         claims = []
         try:
             while True:
@@ -152,7 +155,7 @@ class Ledger(threading.Thread):
                 if claim is not None:
                     claims.append(claim)
         except Empty:
-            self.give_back(claims)
+            return claims
 
     def give_back_waiting(self) -> None:
         """Returns what was claimed ahead, when no slot had room for any of it for some time."""
@@ -200,12 +203,19 @@ class Ledger(threading.Thread):
                         self._look_around()
                     self._gather()
                 elif closing:
+                    self._return_untaken()
                     return True
                 else:
                     worth_a_claim = self._rest(wanted)
                 self._keep_lease()
         except WorkerFenced:
             return False
+
+    def _return_untaken(self) -> None:
+        """What a claim that was on its way brought after the last slot had closed."""
+        untaken = self._take_ready()
+        if untaken:
+            self._storage.give_back(self._worker.id, untaken)
 
     def _next_batch(self) -> tuple[list[Settlement], list[Claim], int, bool]:
         with self._lock:

@@ -106,6 +106,7 @@ class Maintenance(threading.Thread):
         policy: Callable[[], Policy],
         grace_seconds: Callable[[], float],
         say: Callable[[str], None],
+        each_round: Callable[[], None],
         database_gone: Callable[[], None],
     ) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -116,6 +117,7 @@ class Maintenance(threading.Thread):
         self._policy = policy
         self._grace_seconds = grace_seconds
         self._say = say
+        self._each_round = each_round
         self._database_gone = database_gone
         self._stopping = threading.Event()
         self._clock_offset: int | None = None
@@ -133,6 +135,7 @@ class Maintenance(threading.Thread):
         complaint = ""
         # The first round was made before the worker began.
         while not self._stopping.wait(EVERY_SECONDS):
+            self._each_round()
             try:
                 storage = storage or self._open_storage()
                 self._heed_clock(storage)

@@ -7,13 +7,13 @@ import os
 from queuectl import processes
 from queuectl.clock import Clock
 from queuectl.config import Config
-from queuectl.engine import signals
+from queuectl.engine import signals, systemd
 from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
 from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import Maintenance, rescue_lost
 from queuectl.engine.worker import Worker
-from queuectl.errors import EnvironmentFault, QueuectlError
+from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_worker_storage
@@ -143,17 +143,32 @@ def run_worker(
         policy=lambda: worker.policy,
         grace_seconds=lambda: worker.grace_seconds,
         say=say,
+        each_round=lambda: _pat_watchdog(worker, clock),
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
     )
     maintenance.start()
     try:
         on_ready(name)
+        systemd.notify("READY=1")
         worker.run()
-        storage.unregister(worker.ledger.worker_id)
+        _leave(storage, worker.ledger.worker_id)
     finally:
         maintenance.close()
-        storage.close()
     return Tally(worker.ledger.completed, worker.ledger.failed)
+
+
+def _pat_watchdog(worker: Worker, clock: Clock) -> None:
+    """Tells systemd that all is well, as long as the ledger keeps the lease."""
+    if clock.ticks() < worker.ledger.lease_ends_ticks:
+        systemd.notify("WATCHDOG=1")
+
+
+def _leave(storage: WorkerStorage, worker_id: str) -> None:
+    try:
+        storage.unregister(worker_id)
+        storage.close()
+    except DatabaseError:
+        pass  # All that matters is written. The next worker sees that this process is gone.
 
 
 def _unusable(path: str) -> EnvironmentFault:

@@ -69,7 +69,7 @@ class Running:
                 pause = LOOK_CLOSELY_SECONDS
                 self._end(attempt, "timeout")
             else:
-                attempt.log.limit()
+                attempt.limit_log()
         return pause
 
     def _end(self, attempt: Attempt, why: str) -> None:

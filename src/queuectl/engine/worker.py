@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import select
 
+from queuectl.engine import systemd
 from queuectl.engine.running import LOOK_SECONDS, Running
 from queuectl.engine.slots import Slots
 from queuectl.jobs.outcome import Policy
@@ -107,6 +108,7 @@ class Worker:
         deadline = self._clock.ticks() + int(seconds * 1e6)
         if self._stop_deadline_ticks is None:
             self._say(self._farewell(seconds))
+            systemd.notify("STOPPING=1")
             self._stop_deadline_ticks = deadline
         else:
             self._stop_deadline_ticks = min(self._stop_deadline_ticks, deadline)
@@ -152,6 +154,20 @@ class Worker:
         """
         self.ledger.start()
         self._slots.start()
+        try:
+            self._work()
+        except BaseException:
+            self.stop_now()
+            self._work()
+            raise
+        finally:
+            self._slots.close()
+            self.ledger.close()
+        self._failure = self._failure or self.ledger.failure
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
         while not self._is_done():
             pause = self._running.look_after()
             self._heed_stop()
@@ -159,11 +175,6 @@ class Worker:
             self._mind_pause()
             if not self._is_done():
                 self._wait(pause)
-        self._slots.close()
-        self.ledger.close()
-        self._failure = self._failure or self.ledger.failure
-        if self._failure is not None:
-            raise self._failure
 
     def _is_done(self) -> bool:
         if self._stop_deadline_ticks is not None:

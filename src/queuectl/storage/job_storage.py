@@ -112,7 +112,9 @@ class WorkerStorage(Protocol):
         """Makes the worker known, with its first lease."""
 
     def unregister(self, worker_id: str) -> None:
-        """Forgets a worker that has settled or given back all its jobs."""
+        """Forgets a worker that has settled or given back all its jobs. One that still holds a job
+        stays known, so that the job is rescued.
+        """
 
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
         """Renews the lease on all the worker's jobs. Raises WorkerFenced when it was given up."""

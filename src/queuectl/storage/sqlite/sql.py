@@ -110,6 +110,12 @@ INSERT INTO workers (id, name, host, boot_id, process_space, pid, process_starte
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
+# Not while it holds a job: without the row, nobody would ever take that back.
+DELETE_WORKER = f"""
+DELETE FROM workers WHERE id = ?1
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = ?1)
+"""
+
 RENEW_LEASE = """
 UPDATE workers SET heartbeat_at = ?, lease_seconds = ?, lease_ends_ticks = ?
 WHERE id = ? AND fenced_at IS NULL RETURNING id

@@ -66,7 +66,7 @@ class SqliteWorkerStorage:
 
     def unregister(self, worker_id: str) -> None:
         with translated(self.path):
-            self._db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
+            self._db.execute(sql.DELETE_WORKER, (worker_id,))
 
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
         values = (self._clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
