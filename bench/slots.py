@@ -37,7 +37,10 @@ def measure(plan: Plan) -> None:
                 per_second(theirs.rate),
                 per_second(ours.rate),
                 times(ours.times_the_rate_of(theirs)),
-                f"{statistics.median(shares):.1%}",
+                # Slots that wait for a processor tell nothing about the queue.
+                f"{statistics.median(shares):.1%}"
+                if theirs.rate > slots / seconds / 2
+                else "machine's limit",
             ]
         )
     headings = ["", "ideal jobs/s", "xargs", "queuectl", "to xargs", "the queue's own share"]

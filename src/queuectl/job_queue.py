@@ -6,11 +6,11 @@ import os
 
 from queuectl.clock import Clock
 from queuectl.config import Config
-from queuectl.errors import CouldNotDo, InvalidInput, WaitTimedOut
+from queuectl.errors import InvalidInput, WaitTimedOut
 from queuectl.jobs.lifecycle import FINISHED, State, sources
 from queuectl.jobs.spec import Defaults, job_from_fields
 from queuectl.storage import open_job_storage
-from queuectl.workspace import Workspace, find
+from queuectl.workspace import Workspace, current_folder, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class JobQueue:
         """What a new job takes where it says nothing: this folder, the configured retries."""
         config = self.config
         return Defaults(
-            cwd=_current_folder(), max_retries=config.max_retries, on_lost=config.on_lost
+            cwd=current_folder(), max_retries=config.max_retries, on_lost=config.on_lost
         )
 
     def submit(self, jobs: Sequence[NewJob]) -> list[str]:
@@ -289,10 +289,6 @@ class JobQueue:
         Raises CouldNotDo when the file exists.
         """
         target = os.path.abspath(os.fspath(path))
-        if os.path.lexists(target):
-            raise CouldNotDo(
-                f"{target} exists already", hint="Name a file that does not exist yet."
-            )
         self._storage.backup(target)
         return target
 
@@ -325,12 +321,3 @@ def _fields(job: str | Mapping[str, object]) -> Mapping[str, object]:
     from queuectl.quoting import join
 
     return {**job, "command": join(command)}
-
-
-def _current_folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        raise InvalidInput(
-            "the current folder no longer exists", hint="Change to another folder, or give --cwd."
-        ) from None

@@ -183,7 +183,7 @@ def marked_for(database: str) -> dict[int, tuple[str, str]]:
     found = {}
     for pid, marks in _marked():
         if wanted in marks:
-            values = dict(mark.split(b"=", 1) for mark in marks)
+            values = {name: value for name, _, value in (mark.partition(b"=") for mark in marks)}
             job_id = os.fsdecode(values.get(b"QUEUECTL_JOB_ID", b""))
             found[pid] = (job_id, os.fsdecode(values.get(b"QUEUECTL_ATTEMPT", b"")))
     return found

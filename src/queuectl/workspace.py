@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import QueueNotFound
+from queuectl.errors import EnvironmentFault, QueueNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def find(
     named = path or environ.get("QUEUECTL_DB_PATH")
     if named:
         return Workspace(named, config)
-    start = start or os.getcwd()
+    start = start or current_folder()
     folder = start
     while True:
         candidate = os.path.join(folder, DATABASE)
@@ -62,3 +62,13 @@ def find(
         if parent == folder:
             return Workspace(os.path.join(start, DATABASE), config)
         folder = parent
+
+
+def current_folder() -> str:
+    """Where this process is. Raises EnvironmentFault when that folder was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        raise EnvironmentFault(
+            "the current folder no longer exists", hint="Change to another folder."
+        ) from None

@@ -107,11 +107,14 @@ class Cli:
 class HandWorker:
     """A registered worker whose every step the test takes. It lives as long as the test's process."""
 
-    def __init__(self, database: Path, *, slots: int = 4) -> None:
+    def __init__(self, database: Path, *, slots: int = 4, like: HandWorker | None = None) -> None:
         me = this_process()
         self._id = os.urandom(8).hex()
         self._storage = open_worker_storage(str(database), Clock())
         self._logs = JobLogs(str(database.parent / "job_logs"))
+        if like is not None:  # Another thread of that worker, with a connection of its own.
+            self._id = like._id
+            return
         self._storage.register(
             NewWorker(
                 id=self._id,
@@ -159,9 +162,9 @@ class HandWorker:
 
 
 @contextlib.contextmanager
-def hand_worker(database: Path) -> Iterator[HandWorker]:
+def hand_worker(database: Path, *, like: HandWorker | None = None) -> Iterator[HandWorker]:
     """A worker that is registered until the block ends."""
-    worker = HandWorker(database)
+    worker = HandWorker(database, like=like)
     try:
         yield worker
     finally:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import apsw
 import pytest
 
 from queuectl.jobs.outcome import SUCCEEDED, Outcome, cancelled
@@ -30,7 +31,7 @@ def test_cancel_waits_for_a_running_job(cli: Cli, outcome: Outcome, status: int,
         (claim,) = worker.claim()
 
         def end_when_asked() -> None:
-            with hand_worker(cli.database) as other:  # A connection of this thread's own.
+            with hand_worker(cli.database, like=worker) as other:
                 wait_until(lambda: cli.job("job1").cancel_requested_at is not None)
                 other.settle(claim, outcome)
 
@@ -63,6 +64,8 @@ def test_cancel_does_not_wait_for_a_worker_that_is_gone(cli: Cli) -> None:
     cli.enqueue("sleep 60", "--id", "job1")
     with hand_worker(cli.database) as worker:
         worker.claim()
+    with apsw.Connection(str(cli.database)) as db:
+        db.execute("UPDATE workers SET process_started = 'another time'")
     ran = cli.done("cancel", "job1")
     assert ran.out == "Cancelling job: job1 (running; its worker ends it)\n"
     assert ran.err.startswith("No worker is running; ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -65,7 +66,9 @@ class QueueVerbs(RuleBasedStateMachine):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self._stack = ExitStack()
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        # In memory where there is such a place: it is not the disk that is tried here.
+        memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=memory)))
         self.pair = Pair(self._stack.enter_context(new_database(kind, folder)))
         self.model = Model()
         self.claims: list[tuple[str, Claim]] = []

@@ -107,6 +107,22 @@ def test_jobs_are_sorted(busy: Pair, sort: str, states: tuple[State, ...]) -> No
     assert listed(busy, *states, sort=sort, descending=True) == expected[::-1]
 
 
+@pytest.mark.parametrize("limit", [None, 2_345])
+@pytest.mark.parametrize("states", [(), (State.PENDING, State.CANCELLED)])
+def test_long_lists_are_whole(pair: Pair, states: tuple[State, ...], limit: int | None) -> None:
+    """Thousands of jobs are listed each once, in order, however many are read at a time."""
+    ids = [f"j{n}" for n in range(3_000)]
+    pair.enqueue(*(new_job(id, priority=n % 7) for n, id in enumerate(ids)))
+    pair.jobs.cancel(ids[::3], START)
+    by_priority = sorted(ids, key=lambda id: int(id[1:]) % 7)
+    for descending in (False, True):
+        step = -1 if descending else 1
+        found = listed(pair, *states, descending=descending, limit=limit)
+        assert found == ids[::step][:limit]
+        found = listed(pair, *states, sort="priority", descending=descending, limit=limit)
+        assert found == by_priority[::step][:limit]
+
+
 def test_the_queue_goes_on_while_it_is_listed(busy: Pair) -> None:
     """Somebody in the middle of a long list hinders nobody, and can act on what was read."""
     listing = busy.jobs.list_jobs((), sort="created", descending=False, limit=None)

@@ -109,7 +109,7 @@ def test_the_storage_does_as_the_model_says(kind: str) -> None:
     run_state_machine_as_test(
         lambda: QueueMachine(kind),  # type: ignore[arg-type] # any factory will do
         settings=settings(
-            max_examples=100,
+            max_examples=80,
             stateful_step_count=40,
             deadline=None,
             # To explain a failure takes minutes more than to find and to shorten it.

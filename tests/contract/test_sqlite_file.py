@@ -114,14 +114,19 @@ def test_an_empty_file_becomes_a_queue(path: Path) -> None:
     jobs.close()
 
 
-def test_a_damaged_database_is_called_damaged(path: Path) -> None:
-    """Damage is found by the check, or stops it with an error that says so; it is never passed over."""
+def damaged(path: Path) -> None:
+    """Makes a queue with a hole in the middle of it."""
     jobs = open_job_storage(str(path), create=True)
     jobs.enqueue([new_job(f"j{n}", command="x" * 500) for n in range(500)], START)
     jobs.close()
     with path.open("r+b") as file:
         file.seek(20 * 4096)
-        file.write(os.urandom(20 * 4096))
+        file.write(b"\xa5" * 20 * 4096)
+
+
+def test_a_damaged_database_is_called_damaged(path: Path) -> None:
+    """Damage is found by the check, or stops it with an error that says so; it is never passed over."""
+    damaged(path)
     jobs = open_job_storage(str(path))
     found = []
     try:
@@ -130,6 +135,18 @@ def test_a_damaged_database_is_called_damaged(path: Path) -> None:
         found = [error.message]
     jobs.close()
     assert found != []
+
+
+def test_a_backup_that_failed_leaves_nothing(path: Path) -> None:
+    """Of a damaged database there is no copy that could be taken for one, and the right file is blamed."""
+    damaged(path)
+    jobs = open_job_storage(str(path))
+    target = path.with_name("backup.db")
+    with pytest.raises(DatabaseCorrupt) as caught:
+        jobs.backup(str(target))
+    jobs.close()
+    assert str(path) in caught.value.message
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("umask", [0, 0o022])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ import pytest
 
 from queuectl.jobs import outcome as outcomes
 from queuectl.jobs.claim import Claim
+from queuectl.storage import open_job_storage
 from tests.contract.support import Database, Pair
 
 T = TypeVar("T")
@@ -94,3 +96,34 @@ def test_an_attempt_that_ends_meanwhile_is_listed_once(pair: Pair) -> None:
 
     seen = read_while(watcher, lambda: len(watcher.attempts("a")), prepare)
     assert seen == list(range(1, len(seen) + 1)) != []
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_a_queue_made_meanwhile_is_no_foreign_database(tmp_path: Path, before: int) -> None:
+    """Whoever opens a file that another process is just making into a queue gets that queue."""
+    path = tmp_path / "queuectl.db"
+    path.touch()
+    maker = threading.Thread(target=lambda: open_job_storage(str(path)).close())
+    opener, ran = threading.get_ident(), 0
+
+    def note(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
+        nonlocal ran
+        if ran == before:
+            maker.start()
+            # Where the one that opens holds a lock, the other cannot end before it.
+            maker.join(0.2)
+        ran += 1
+        return True
+
+    def attach(db: apsw.Connection) -> None:
+        if threading.get_ident() == opener:
+            db.exec_trace = note
+
+    apsw.connection_hooks.append(attach)
+    try:
+        jobs = open_job_storage(str(path))
+    finally:
+        apsw.connection_hooks.remove(attach)
+    maker.join(30)
+    assert jobs.counts() == {}
+    jobs.close()

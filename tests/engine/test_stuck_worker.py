@@ -163,3 +163,37 @@ def test_a_command_that_is_stopped_is_not_a_lost_worker(sandbox: Sandbox) -> Non
     assert sandbox.commands() == []
     assert len(sandbox.marks()) == 1
     assert [worker.stop(), other.stop()] == [0, 0]
+
+
+def test_workers_that_were_all_frozen_take_nothing_from_each_other(sandbox: Sandbox) -> None:
+    """When everything stood still for longer than a lease, as in a paused container, nobody was
+    stuck: all go on with their own jobs.
+    """
+    sandbox.configure(lease_seconds=2)
+    jobs = [
+        sandbox.enqueue("echo start >> marks; while [ ! -e go ]; do sleep 0.05; done")
+        for _ in range(4)
+    ]
+    workers = [sandbox.start_worker() for _ in range(4)]
+    sandbox.wait_marks(4)
+    for worker in workers:
+        worker.send(signal.SIGSTOP)
+    wait_until(
+        lambda: all(w.lease_left_seconds < -1 for w in sandbox.queue.workers()), "leases run out"
+    )
+    for worker in workers:
+        worker.send(signal.SIGCONT)
+    for _ in range(8):
+        renewed = _renewed(sandbox)
+        assert len(renewed) == 4
+        wait_until(lambda old=renewed: _renewed(sandbox) != old, "a lease is renewed")
+    sandbox.touch("go")
+    for job in jobs:
+        sandbox.wait_state(job, "completed")
+        assert sandbox.outcomes(job) == ["succeeded"]
+    assert [worker.stop() for worker in workers] == [0] * 4
+    assert sandbox.marks() == ["start"] * 4
+
+
+def _renewed(sandbox: Sandbox) -> dict[str, int]:
+    return {w.id: w.heartbeat_at for w in sandbox.queue.workers()}

@@ -202,6 +202,7 @@ def test_this_process_is_never_its_own_orphan(monkeypatch: pytest.MonkeyPatch) -
         b"QUEUECTL_DB_PATH=/q/a.db\0QUEUECTL_ATTEMPT=1",
         b"",
     ],
+    ids=["no value", "no sign", "no text", "no job", "nothing"],
 )
 def test_an_environment_that_was_written_over(
     monkeypatch: pytest.MonkeyPatch, spoilt: bytes

@@ -14,9 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PLAIN: Callable[[str], object] = re.compile(
-    r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+:,./= -]*"
-).fullmatch
+_PLAIN: Callable[[str], object] = re.compile(r"[A-Za-z0-9_@+:,./][A-Za-z0-9_@%+:,./= -]*").fullmatch
 
 _NAME: Callable[[bytes], object] = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 

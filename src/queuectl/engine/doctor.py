@@ -10,7 +10,7 @@ from queuectl import processes
 from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import pidfile, tree
-from queuectl.engine.maintenance import rescue_lost
+from queuectl.engine.rescue import rescue_lost
 from queuectl.errors import DatabaseError, QueuectlError
 from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue

@@ -79,6 +79,7 @@ class Ledger(threading.Thread):
         self._held = 0
         self._accepting = True
         self._closing = False
+        self._giving_up = False
         self._resting = False
         self._gathering = False
         self._moved_ticks = 0
@@ -164,6 +165,11 @@ class Ledger(threading.Thread):
                 self._pace.slow()
             self.give_back_ready()
 
+    def give_up(self) -> None:
+        """Waits for no database that cannot be written: what is lost thereby is rescued later."""
+        self._giving_up = True
+        self._watch.wake()
+
     def close(self) -> None:
         """Writes what was handed over, and ends the thread; everything must have been."""
         with self._lock:
@@ -244,10 +250,11 @@ class Ledger(threading.Thread):
             except _FATAL:
                 raise
             except DatabaseError as error:
+                if self._giving_up:
+                    raise
                 self._wait_out(error)
-                wanted = (
-                    0  # Only what must be kept is tried again; work is claimed when all is well.
-                )
+                # Only what must be kept is tried again; work is claimed when all is well.
+                wanted = 0
                 if not settlements and not returned:
                     return 0
         self._recover()
@@ -371,6 +378,7 @@ class Ledger(threading.Thread):
         if not self._in_trouble:
             self._in_trouble = True
             self._say(f"{error.message}; going on as soon as it can be written")
+        self._storage.make_room()
         self._watch.doze(_RETRY_SECONDS)
 
     def _recover(self) -> None:

@@ -1,9 +1,4 @@
-"""Taking jobs back from workers that were lost: noticed by any living worker of the same queue.
-
-The order matters. First the lost worker is fenced, so that nothing it may still write counts; then
-what is left of its commands is ended; only then are its jobs taken from it, and may run again.
-A maintainer that dies between these steps leaves a fenced worker, which the next one finishes.
-"""
+"""Looking after what no single job is about: lost workers, a clock that was set back, the database."""
 
 from __future__ import annotations
 
@@ -11,82 +6,24 @@ import os
 import threading
 
 from queuectl import processes
-from queuectl.engine import tree
-from queuectl.errors import DatabaseError
-from queuectl.jobs.outcome import LOST, Policy, judge
-from queuectl.processes import Judgement
+from queuectl.engine.rescue import Patience, rescue_lost
+from queuectl.errors import QueuectlError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.clock import Clock
-    from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Verdict
+    from queuectl.jobs.outcome import Policy
     from queuectl.processes import Identity
     from queuectl.storage.job_storage import WorkerStorage
-    from queuectl.storage.records import WorkerRecord
 
-EVERY_SECONDS = 1.0
+EVERY_SECONDS = 0.5
 """How often a worker looks after the others."""
-
 
 _CLOCK_STEP = 1_000_000
 """What the wall clock may fall behind the machine's own between two rounds (1 s): smaller steps
 are those of a clock that is being kept in time."""
-
-
-class Rescue:
-    """What was done about one lost worker, for those who report it."""
-
-    __slots__ = ("ended", "jobs", "worker")
-
-    def __init__(self, worker: WorkerRecord, jobs: list[tuple[Claim, Verdict]], ended: int) -> None:
-        self.worker = worker
-        self.jobs = jobs
-        self.ended = ended
-        """Processes of its commands that were still running."""
-
-    def describe(self) -> str:
-        """One line for people."""
-        count = len(self.jobs)
-        line = f"worker {self.worker.name} was lost; took back {count} job{'s' * (count != 1)}"
-        if self.ended:
-            line += f" and ended {self.ended} process{'es' * (self.ended != 1)} it left behind"
-        return line
-
-
-def rescue_lost(
-    storage: WorkerStorage,
-    database: str,
-    *,
-    policy: Policy,
-    clock: Clock,
-    grace_seconds: float,
-    myself: Identity | None = None,
-    except_for: str | None = None,
-) -> list[Rescue]:
-    """One round: finds the lost workers and takes their jobs back. `except_for` is a worker's id."""
-    me = myself or processes.this_process()
-    rescues = []
-    for worker in storage.workers():
-        if worker.id == except_for or not _is_lost(worker, me, clock):
-            continue
-        held = storage.fence(worker.id)
-        ended = tree.end_orphans(database, held, grace_seconds)
-        if ended is None:
-            continue  # Tried again in the next round; until then its jobs stay where they are.
-        jobs = storage.rescue(worker.id, lambda claim: judge(claim, LOST, policy), LOST)
-        # A worker that was only stopped may have started one more command as it woke.
-        ended |= tree.end_orphans(database, held, 0) or set()
-        rescues.append(Rescue(worker, jobs, len(ended)))
-    return rescues
-
-
-def _is_lost(worker: WorkerRecord, me: Identity, clock: Clock) -> bool:
-    if worker.fenced_at is not None:
-        return True
-    return processes.judge_worker(worker, me, clock.now()) != Judgement.ALIVE
 
 
 class Maintenance(threading.Thread):
@@ -121,6 +58,7 @@ class Maintenance(threading.Thread):
         self._database_gone = database_gone
         self._stopping = threading.Event()
         self._clock_offset: int | None = None
+        self._patience = Patience()
 
     def close(self) -> None:
         """Ends the thread, after the round it may be in."""
@@ -141,7 +79,8 @@ class Maintenance(threading.Thread):
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""
-            except DatabaseError as error:
+            except QueuectlError as error:
+                self._patience.forget()
                 if error.message != complaint:
                     complaint = error.message
                     self._say(f"cannot look after other workers: {complaint}")
@@ -160,13 +99,14 @@ class Maintenance(threading.Thread):
                 self._say(f"the clock was set back; {shortened} retries wait no longer for that")
         self._clock_offset = offset
 
-    def _round(self, storage: WorkerStorage, me: processes.Identity) -> None:
+    def _round(self, storage: WorkerStorage, me: Identity) -> None:
         rescues = rescue_lost(
             storage,
             self._database,
             policy=self._policy(),
             clock=self._clock,
             grace_seconds=self._grace_seconds(),
+            patience=self._patience,
             myself=me,
             except_for=self._worker_id(),
         )

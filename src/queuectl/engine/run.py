@@ -11,7 +11,8 @@ from queuectl.engine import signals, systemd
 from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
 from queuectl.engine.ledger import Ledger
-from queuectl.engine.maintenance import Maintenance, rescue_lost
+from queuectl.engine.maintenance import Maintenance
+from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.engine.worker import Worker
 from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
+    from queuectl.storage.job_storage import WorkerStorage
     from queuectl.workspace import Workspace
 
 
@@ -86,6 +88,7 @@ def run_worker(
         policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
         clock=clock,
         grace_seconds=config.kill_grace_seconds,
+        patience=Patience(),
         myself=me,
     ):
         say(rescue.describe())

@@ -117,6 +117,7 @@ class Worker:
         """Stops without waiting for anything: SIGKILL to every command."""
         self.stop(0)
         self._running.grace_seconds = 0.0
+        self.ledger.give_up()
 
     def fail(self, error: QueuectlError) -> None:
         """Stops because the worker cannot go on; `run` raises `error` in the end."""

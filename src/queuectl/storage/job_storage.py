@@ -148,6 +148,9 @@ class WorkerStorage(Protocol):
         look where the system does not report changes.
         """
 
+    def make_room(self) -> None:
+        """Gives back what room on the disk the database can do without; never fails."""
+
     def rebase_retries(self) -> int:
         """After the clock was set back: makes retries wait no longer than their delay from now;
         returns how many would have.

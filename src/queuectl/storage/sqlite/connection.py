@@ -61,18 +61,21 @@ def connect(path: str, *, create: bool) -> apsw.Connection:
         return db
 
 
-def create_private(path: str) -> None:
-    """An empty file that only its owner may read: commands and their environment are private."""
+def create_private(path: str) -> bool:
+    """Makes an empty file that only its owner may read: commands and their environment are
+    private. False when there is one already.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
-        return  # Another process was quicker; what it makes will do.
+        return False
     except OSError as error:
         folder = os.path.dirname(os.path.abspath(path))
         hint = "" if os.path.isdir(folder) else f"Make the folder first: mkdir -p {visible(folder)}"
         raise EnvironmentFault(
             f"cannot create {visible(path)}: {error.strerror}", hint=hint
         ) from None
+    return True
 
 
 def _wait_while_busy() -> Callable[[int], bool]:
@@ -144,6 +147,22 @@ class transaction:  # noqa: N801 - reads as a statement
         if kind is None:
             self._db.execute("COMMIT")
         elif self._db.in_transaction:  # SQLite may have rolled back by itself, on a full disk.
+            self._db.execute("ROLLBACK")
+
+
+class snapshot:  # noqa: N801 - reads as a statement
+    """Several queries that all see the same moment of the database."""
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import apsw
 
-from queuectl.errors import DuplicateJobId, InvalidInput, JobNotFound, WrongState
+from queuectl.errors import CouldNotDo, DuplicateJobId, InvalidInput, JobNotFound, WrongState
 from queuectl.jobs.lifecycle import FINISHED, WAITING, State, may, sources
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import (
@@ -12,6 +14,7 @@ from queuectl.storage.sqlite.connection import (
     create_private,
     fetch,
     fetch_one,
+    snapshot,
     transaction,
     translated,
 )
@@ -28,15 +31,6 @@ if TYPE_CHECKING:
 SHORTEST_PREFIX = 4
 _BATCH = 2_000
 """Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
-
-_ORDER = {
-    "created": "seq",
-    "updated": "updated_at",
-    "next_run": "next_run_at",
-    "priority": "priority",
-    "attempts": "attempts",
-    "id": "id",
-}
 
 
 class SqliteJobStorage:
@@ -96,6 +90,10 @@ class SqliteJobStorage:
     # ---- looking
 
     def resolve(self, reference: str) -> str:
+        try:
+            reference.encode()
+        except UnicodeEncodeError:
+            raise _not_found(reference) from None
         with translated(self.path):
             if reference == "@last":
                 row = fetch_one(self._db, "SELECT id FROM jobs ORDER BY seq DESC LIMIT 1")
@@ -128,13 +126,13 @@ class SqliteJobStorage:
     def attempts(self, job_id: str) -> list[Attempt]:
         from queuectl.jobs.job_view import Attempt
 
-        with translated(self.path):
+        with translated(self.path), snapshot(self._db):
             ended = fetch(
                 self._db,
                 """SELECT attempt, started_at, finished_at, outcome, exit_code, signal, error, worker,
                           log_start, log_end
                    FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)
-                   ORDER BY started_at, finished_at""",
+                   ORDER BY ended""",
                 (job_id,),
             )
             running = fetch(
@@ -148,23 +146,10 @@ class SqliteJobStorage:
     def list_jobs(
         self, states: Sequence[State], *, sort: str, descending: bool, limit: int | None
     ) -> Iterator[Job]:
-        direction = "DESC" if descending else "ASC"
-        order = f"{_ORDER[sort]} {direction}" + ("" if sort == "created" else f", seq {direction}")
-        count = -1 if limit is None else limit
-        if len(states) <= 1:
-            where = "WHERE state = ?" if states else ""
-            query = f"SELECT {sql.JOB_COLUMNS} FROM jobs {where} ORDER BY {order} LIMIT ?"
-            values: list[object] = [*states, count]
-        else:
-            # Each state is read along the index and cut before they are merged.
-            one = f"SELECT * FROM (SELECT {sql.JOB_COLUMNS}, seq FROM jobs WHERE state = ? ORDER BY {order} LIMIT ?)"
-            union = " UNION ALL ".join([one] * len(states))
-            query = f"SELECT {sql.JOB_COLUMNS} FROM ({union}) ORDER BY {order} LIMIT ?"
-            values = [value for state in states for value in (state, count)]
-            values.append(count)
-        with translated(self.path):
-            for row in self._db.execute(query, values):
-                yield _job(row)
+        from queuectl.storage.sqlite.listing import pages
+
+        for page in pages(self._db, self.path, states, sort, descending, limit):
+            yield from page
 
     def counts(self) -> dict[State, int]:
         with translated(self.path):
@@ -293,10 +278,29 @@ class SqliteJobStorage:
         return [] if found == ["ok"] else found
 
     def backup(self, path: str) -> None:
-        create_private(path)
-        with translated(path):
+        if not create_private(path):
+            raise CouldNotDo(
+                f"{visible(path)} exists already", hint="Name a file that does not exist yet."
+            )
+        try:
+            with translated(path):
+                self._copy_to(path)
+        except BaseException:
+            os.unlink(path)
+            raise
+
+    def _copy_to(self, path: str) -> None:
+        try:
             # One read transaction over the whole file: what is copied is one moment of the queue.
             self._db.execute("VACUUM INTO ?", (path,))
+        except apsw.CorruptError:
+            with translated(self.path):
+                raise
+        copy = apsw.Connection(path)
+        try:
+            copy.execute("PRAGMA journal_mode = WAL")
+        finally:
+            copy.close()
 
     # ---- within a transaction
 

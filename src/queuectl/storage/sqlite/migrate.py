@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import apsw
 
@@ -11,6 +12,8 @@ from queuectl.text import visible
 
 APPLICATION_ID = 0x51435431
 """Marks the file as queuectl's own ("QCT1" in its header)."""
+
+_WAL_SECONDS = 30.0
 
 SCHEMA_VERSION = 1
 """The number of the last file in schema/."""
@@ -24,8 +27,7 @@ def bring_up_to_date(db: apsw.Connection, path: str) -> None:
     """
     if _version(db, path) == SCHEMA_VERSION:
         return
-    # WAL: readers and the writer do not wait for each other. It is kept in the file.
-    db.execute("PRAGMA journal_mode = WAL")
+    _use_wal(db)
     db.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have done it while we waited for the lock.
@@ -40,12 +42,24 @@ def bring_up_to_date(db: apsw.Connection, path: str) -> None:
     _sync_folder(path)
 
 
+def _use_wal(db: apsw.Connection) -> None:
+    """Readers and the writer do not wait for each other then. It is kept in the file."""
+    deadline = time.monotonic() + _WAL_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except apsw.BusyError:
+            # SQLite does not wait here by itself: it could be for another that waits for it.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+
+
 def _version(db: apsw.Connection, path: str) -> int:
-    version = int(db.pragma("user_version"))
-    if version == SCHEMA_VERSION and db.pragma("application_id") == APPLICATION_ID:
-        return version
-    if db.pragma("application_id") != APPLICATION_ID:
-        if version or db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+    version, application_id, is_empty = _header(db)
+    if application_id != APPLICATION_ID:
+        if not is_empty:
             raise DatabaseForeign(
                 f"{visible(path)} is a database of another program",
                 hint="Name another file with --db or QUEUECTL_DB_PATH.",
@@ -57,6 +71,24 @@ def _version(db: apsw.Connection, path: str) -> int:
             hint="Upgrade queuectl, or name another database.",
         )
     return version
+
+
+def _header(db: apsw.Connection) -> tuple[int, int, bool]:
+    """The schema's version, whose file it is, and whether there is nothing in it yet."""
+    version, application_id = int(db.pragma("user_version")), int(db.pragma("application_id"))
+    if application_id == APPLICATION_ID:
+        return version, application_id, False
+    # Read once more, all at one moment: another process may be making the queue just now.
+    begun = not db.in_transaction
+    if begun:
+        db.execute("BEGIN")
+    try:
+        version, application_id = int(db.pragma("user_version")), int(db.pragma("application_id"))
+        is_empty = not version and not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        return version, application_id, is_empty
+    finally:
+        if begun:
+            db.execute("ROLLBACK")
 
 
 def _migration(number: int) -> str:

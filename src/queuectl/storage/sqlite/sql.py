@@ -72,8 +72,8 @@ UPDATE jobs SET state = CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE ?1
        attempts = ?3, losses = ?4, exit_code = ?5, signal = ?6, error = ?7, started_at = ?8,
        finished_at = ?9, updated_at = ?10,
        claim_token = NULL, worker_id = NULL, cancel_requested_at = NULL
-WHERE seq = ?11 AND claim_token = ?12 AND attempts = ?13
-RETURNING seq
+WHERE seq = ?11 AND claim_token = ?12 AND attempts = ?13 AND worker_id = ?14
+RETURNING seq, ?12
 """
 
 GIVE_BACK = f"""
@@ -81,7 +81,7 @@ UPDATE jobs SET state = CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE ?1
        finished_at = CASE WHEN {_CALLED_OFF} THEN ?2 END,
        attempts = attempts - 1, started_at = NULL, worker = NULL, updated_at = ?2,
        claim_token = NULL, worker_id = NULL, cancel_requested_at = NULL
-WHERE seq = ?3 AND claim_token = ?4 AND attempts = ?5
+WHERE seq = ?3 AND claim_token = ?4 AND attempts = ?5 AND worker_id = ?6
 """
 
 # A job that failed after "now" failed before the clock was set back.
@@ -91,9 +91,9 @@ WHERE state = '{State.FAILED}' AND next_run_at IS NOT NULL AND updated_at > ?1
 """
 
 INSERT_ATTEMPT = """
-INSERT INTO attempts (seq, attempt, claim_token, started_at, finished_at, outcome, exit_code, signal,
-                      error, worker, log_start, log_end)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO attempts (seq, attempt, started_at, finished_at, outcome, exit_code, signal, error,
+                      worker, log_start, log_end)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 HELD_BY = f"""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import apsw
+
 from queuectl.errors import WorkerFenced
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
@@ -13,6 +15,7 @@ from queuectl.storage.sqlite.connection import (
     connect,
     fetch,
     fetch_one,
+    snapshot,
     transaction,
     translated,
 )
@@ -72,7 +75,7 @@ class SqliteWorkerStorage:
         values = (self._clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
         with translated(self.path):
             if self._db.execute(sql.RENEW_LEASE, values).fetchone() is None:
-                raise _fenced()
+                self._check_standing(worker_id)
 
     def _lease_end(self, lease_seconds: float) -> int:
         return self._clock.ticks() + int(lease_seconds * 1e6)
@@ -82,10 +85,8 @@ class SqliteWorkerStorage:
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         now = self._clock.now()
         with translated(self.path), transaction(self._db):
-            standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
-            if standing is None or standing[0] is not None:
-                raise _fenced()
-            refused = self._settle(settlements, now) if settlements else []
+            self._check_standing(worker_id)
+            refused = self._settle(worker_id, settlements, now) if settlements else []
             claims = self._claim(worker_id, wanted, now) if wanted > 0 else []
         return Exchange(claims, refused)
 
@@ -100,31 +101,41 @@ class SqliteWorkerStorage:
         rows.sort(key=lambda row: (-row[13], row[0]))
         return [Claim._make(row[:13]) for row in rows]
 
-    def _settle(self, settlements: Sequence[Settlement], now: int) -> list[Claim]:
-        """Writes what still counts, and returns the claims of what does not."""
-        settled = {
-            row[0]
-            for row in self._db.executemany(
-                sql.SETTLE, [_settle_values(settlement, now) for settlement in settlements]
+    def _check_standing(self, worker_id: str) -> None:
+        standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
+        if standing is None or standing[0] is not None:
+            raise WorkerFenced(
+                "this worker was given up for lost, and its jobs were taken back",
+                hint="It was stopped or starved for longer than its lease (lease_seconds).",
             )
-        }
-        self._db.executemany(
-            sql.INSERT_ATTEMPT,
-            [_attempt_values(s) for s in settlements if s.claim.seq in settled],
-        )
-        return [s.claim for s in settlements if s.claim.seq not in settled]
+
+    def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
+        """Writes what still counts, and returns the claims of what does not."""
+        values = [_settle_values(settlement, worker_id, now) for settlement in settlements]
+        left = set(self._db.executemany(sql.SETTLE, values))
+        settled, refused = [], []
+        for settlement in settlements:
+            claim = (settlement.claim.seq, settlement.claim.token)
+            if claim in left:
+                left.remove(claim)  # Told twice, it counts once.
+                settled.append(_attempt_values(settlement))
+            else:
+                refused.append(settlement.claim)
+        self._db.executemany(sql.INSERT_ATTEMPT, settled)
+        return refused
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
         now = self._clock.now()
         with translated(self.path), transaction(self._db):
+            self._check_standing(worker_id)
             self._db.executemany(
                 sql.GIVE_BACK,
-                [(State.PENDING, now, c.seq, c.token, c.attempt) for c in claims],
+                [(State.PENDING, now, c.seq, c.token, c.attempt, worker_id) for c in claims],
             )
 
     def outlook(self, worker_id: str) -> Outlook:
         now = self._clock.now()
-        with translated(self.path):
+        with translated(self.path), snapshot(self._db):
             [(next_due_at,)] = fetch(self._db, sql.NEXT_DUE)
             due = next_due_at is not None and next_due_at <= now
             ready = due or bool(fetch(self._db, sql.ANY_READY))
@@ -168,10 +179,12 @@ class SqliteWorkerStorage:
             for row in held:
                 claim = Claim._make(row[:13])
                 worker, started_at = row[13:]
+                # The clock may have been set back since it began.
+                ended = max(now, started_at)
                 settlements.append(
-                    Settlement(claim, outcome, decide(claim), worker, started_at, now, None, None)
+                    Settlement(claim, outcome, decide(claim), worker, started_at, ended, None, None)
                 )
-            self._settle(settlements, now)
+            self._settle(worker_id, settlements, now)
             self._db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
         return [(s.claim, s.verdict) for s in settlements]
 
@@ -185,13 +198,20 @@ class SqliteWorkerStorage:
             [(version,)] = fetch(self._db, "PRAGMA data_version")
         return int(version)
 
+    def make_room(self) -> None:
+        try:
+            # The write-ahead log can then be used again from its start.
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except apsw.Error:
+            pass  # As little as it asks for, it was too much.
+
     def rebase_retries(self) -> int:
         with translated(self.path), transaction(self._db):
             self._db.execute(sql.REBASE_RETRIES, (self._clock.now(),))
             return self._db.changes()
 
 
-def _settle_values(settlement: Settlement, now: int) -> tuple[object, ...]:
+def _settle_values(settlement: Settlement, worker_id: str, now: int) -> tuple[object, ...]:
     claim, outcome, verdict = settlement.claim, settlement.outcome, settlement.verdict
     return (
         verdict.state,
@@ -207,6 +227,7 @@ def _settle_values(settlement: Settlement, now: int) -> tuple[object, ...]:
         claim.seq,
         claim.token,
         claim.attempt,
+        worker_id,
     )
 
 
@@ -215,7 +236,6 @@ def _attempt_values(settlement: Settlement) -> tuple[object, ...]:
     return (
         claim.seq,
         claim.attempt,
-        claim.token,
         settlement.started_at,
         settlement.finished_at,
         outcome.kind,
@@ -230,10 +250,3 @@ def _attempt_values(settlement: Settlement) -> tuple[object, ...]:
 
 def _new_token() -> int:
     return int.from_bytes(os.urandom(8), "big") >> 1
-
-
-def _fenced() -> WorkerFenced:
-    return WorkerFenced(
-        "this worker was given up for lost, and its jobs were taken back",
-        hint="It was stopped or starved for longer than its lease (lease_seconds).",
-    )

@@ -45,10 +45,12 @@ CREATE INDEX jobs_by_state ON jobs (state, seq);
 CREATE INDEX jobs_cancelling ON jobs (worker_id) WHERE cancel_requested_at IS NOT NULL;
 
 -- One row for each attempt that ended. The one that is running is in its job's row.
+-- In the order of their ends, whatever the clock said; an attempt given back has its number
+-- used again.
 CREATE TABLE attempts (
+  ended       INTEGER PRIMARY KEY,
   seq         INTEGER NOT NULL,                 -- jobs.seq
   attempt     INTEGER NOT NULL,
-  claim_token INTEGER NOT NULL,                 -- an attempt given back has its number used again
   started_at  INTEGER NOT NULL,
   finished_at INTEGER NOT NULL,
   outcome     TEXT    NOT NULL,
@@ -57,9 +59,10 @@ CREATE TABLE attempts (
   error       TEXT,
   worker      TEXT,
   log_start   INTEGER,                          -- bytes
-  log_end     INTEGER,
-  PRIMARY KEY (seq, attempt, claim_token)
-) WITHOUT ROWID;
+  log_end     INTEGER
+);
+
+CREATE INDEX attempts_by_job ON attempts (seq);
 
 -- One row for each worker that lives, or died and is not cleared away yet.
 CREATE TABLE workers (

@@ -1,0 +1,121 @@
+"""Taking jobs back from workers that were lost.
+
+The order matters. First the lost worker is fenced, so that nothing it may still write counts; then
+what is left of its commands is ended; only then are its jobs taken from it, and may run again.
+A rescuer that dies between these steps leaves a fenced worker, which the next one finishes.
+"""
+
+from __future__ import annotations
+
+from queuectl import processes
+from queuectl.engine import tree
+from queuectl.jobs.outcome import LOST, judge
+from queuectl.processes import Judgement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.clock import Clock
+    from queuectl.jobs.claim import Claim
+    from queuectl.jobs.outcome import Policy, Verdict
+    from queuectl.processes import Identity
+    from queuectl.storage.job_storage import WorkerStorage
+    from queuectl.storage.records import WorkerRecord
+
+ROUNDS_OF_SILENCE = 3
+"""How often in a row a worker must have been seen with the same expired lease to be given up."""
+
+_LONGEST_ROUND_TICKS = 2_500_000
+"""A longer time between two looks means that the one who looks was frozen as well (2.5 s)."""
+
+
+class Patience:
+    """Decides when silence means loss: not at first sight.
+
+    Workers that were all kept from renewing their leases, by a frozen machine or a full disk, must
+    not take each other's jobs the moment they can write again. A process that is gone needs no
+    patience.
+    """
+
+    def __init__(self) -> None:
+        self._silent: dict[str, tuple[int, int]] = {}
+        self._last_ticks: int | None = None
+
+    def begin_round(self, ticks: int) -> None:
+        """Another look at all workers begins."""
+        if self._last_ticks is None or ticks - self._last_ticks > _LONGEST_ROUND_TICKS:
+            self._silent.clear()
+        self._last_ticks = ticks
+
+    def forget(self) -> None:
+        """A look failed: whatever kept this one from reading may have kept others from writing."""
+        self._silent.clear()
+
+    def is_over(self, worker: WorkerRecord, judgement: str) -> bool:
+        """Whether this worker is lost, judged like this in this round."""
+        if worker.fenced_at is not None or judgement == Judgement.GONE:
+            return True
+        if judgement == Judgement.ALIVE:
+            self._silent.pop(worker.id, None)
+            return False
+        heartbeat, rounds = self._silent.get(worker.id, (worker.heartbeat_at, 0))
+        rounds = rounds + 1 if heartbeat == worker.heartbeat_at else 1
+        self._silent[worker.id] = (worker.heartbeat_at, rounds)
+        return rounds >= ROUNDS_OF_SILENCE
+
+
+class Rescue:
+    """What was done about one lost worker, for those who report it."""
+
+    __slots__ = ("ended", "jobs", "worker")
+
+    def __init__(self, worker: WorkerRecord, jobs: list[tuple[Claim, Verdict]], ended: int) -> None:
+        self.worker = worker
+        self.jobs = jobs
+        self.ended = ended
+        """Processes of its commands that were still running."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        count = len(self.jobs)
+        line = f"worker {self.worker.name} was lost; took back {count} job{'s' * (count != 1)}"
+        if self.ended:
+            line += f" and ended {self.ended} process{'es' * (self.ended != 1)} it left behind"
+        return line
+
+
+def rescue_lost(
+    storage: WorkerStorage,
+    database: str,
+    *,
+    policy: Policy,
+    clock: Clock,
+    grace_seconds: float,
+    patience: Patience | None = None,
+    myself: Identity | None = None,
+    except_for: str | None = None,
+) -> list[Rescue]:
+    """One round: finds the lost workers and takes their jobs back.
+
+    Without `patience` a worker is lost as soon as its lease is over. `except_for` is a worker's id.
+    """
+    me = myself or processes.this_process()
+    if patience is not None:
+        patience.begin_round(clock.ticks())
+    rescues = []
+    for worker in storage.workers():
+        judgement = processes.judge_worker(worker, me, clock.now())
+        if patience is not None:
+            lost = patience.is_over(worker, judgement)
+        else:
+            lost = worker.fenced_at is not None or judgement != Judgement.ALIVE
+        if not lost or worker.id == except_for:
+            continue
+        held = storage.fence(worker.id)
+        ended = tree.end_orphans(database, held, grace_seconds)
+        if ended is None:
+            continue  # Tried again in the next round; until then its jobs stay where they are.
+        jobs = storage.rescue(worker.id, lambda claim: judge(claim, LOST, policy), LOST)
+        # A worker that was only stopped may have started one more command as it woke.
+        ended |= tree.end_orphans(database, held, 0) or set()
+        rescues.append(Rescue(worker, jobs, len(ended)))
+    return rescues
