@@ -19,6 +19,7 @@ NAMES = (
     "slots",
     "wakeup",
     "many_workers",
+    "noop_drain",
 )
 
 

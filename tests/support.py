@@ -28,9 +28,7 @@ _MARK = "QUEUE_OF_A_TEST"
 T = TypeVar("T")
 
 
-def wait_until(
-    condition: Callable[[], T], what: str = "", seconds: float = PATIENCE_SECONDS
-) -> T:
+def wait_until(condition: Callable[[], T], what: str = "", seconds: float = PATIENCE_SECONDS) -> T:
     """Waits for `condition` to give something true, and returns that; fails when it does not."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -194,7 +192,7 @@ class Sandbox:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,
-                preexec_fn=limit,
+                preexec_fn=limit,  # noqa: PLW1509 - nothing else can set a limit
             )
         worker = WorkerProcess(process, log)
         self.workers.append(worker)

@@ -70,7 +70,24 @@ def started(pid: int) -> str | None:
     if not _PROC:
         return _started_elsewhere(pid)
     fields = _status(pid)
-    return None if fields is None or fields[0] in _ZOMBIE else fields[19].decode("ascii")
+    if fields is None:
+        # With /proc mounted to hide other users' processes, only a signal tells that one is there.
+        return UNKNOWN if _is_hidden(pid) else None
+    return None if fields[0] in _ZOMBIE else fields[19].decode("ascii")
+
+
+UNKNOWN = "unknown"
+"""What `started` says of a process that exists and does not show itself to us."""
+
+
+def _is_hidden(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def group_lives(group: int) -> bool:
@@ -145,7 +162,7 @@ def judge_worker(worker: WorkerRecord, me: Identity, now: int) -> str:
     """Whether a registered worker lives: by its process where that can be seen, else by its lease."""
     if worker.boot_id == me.boot_id:
         same_space = worker.process_space == me.process_space
-        if same_space and started(worker.pid) != worker.process_started:
+        if same_space and started(worker.pid) not in (worker.process_started, UNKNOWN):
             return Judgement.GONE
         return Judgement.ALIVE if worker.lease_left_seconds > 0 else Judgement.SILENT
     if worker.host == me.host:

@@ -12,7 +12,7 @@ import random
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import apsw
 
@@ -45,8 +45,8 @@ class RecordedDisk(apsw.VFS):
         self._fsync = os.fsync
         super().__init__("recorded", self.real, makedefault=True)
 
-    def __enter__(self) -> RecordedDisk:
-        os.fsync = self._sync_folder
+    def __enter__(self) -> Self:
+        os.fsync = self._sync_folder  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:

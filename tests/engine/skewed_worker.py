@@ -22,5 +22,5 @@ def _now(_clock: Clock) -> int:
 
 
 if __name__ == "__main__":
-    Clock.now = _now  # type: ignore[method-assign]
+    Clock.now = _now  # type: ignore[method-assign, assignment]
     sys.exit(main())

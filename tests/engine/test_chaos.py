@@ -172,6 +172,7 @@ def _check_runs(attempts: list[Attempt], marks: list[Mark], story: str) -> None:
 
 
 def run_chaos(sandbox: Sandbox, *, jobs: int, seconds: float, patience: float) -> None:
+    """Kills for that long; then all jobs have `patience` seconds to end, and are looked at."""
     seed = int(os.environ.get("CHAOS_SEED") or time.time_ns() % 10**9)
     print(f"CHAOS_SEED={seed}")
     chance = random.Random(seed)

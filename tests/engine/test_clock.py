@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from queuectl import processes
 from queuectl.clock import Clock
-from queuectl.engine.maintenance import Maintenance, rescue_lost
+from queuectl.engine.rescue import rescue_lost
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_worker_storage
-from queuectl.storage.job_storage import NewWorker
-from tests.support import Sandbox, WorkerProcess, wait_until
+from queuectl.storage.records import NewWorker
+from tests.support import Sandbox, WorkerProcess
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("skewed_worker.py")), "worker-start"]
 POLICY = Policy(backoff_base=2, max_losses=5)
@@ -147,6 +145,7 @@ def test_a_clock_set_back_while_no_worker_ran_makes_no_retry_wait_for_longer(
 
 def test_a_clock_set_back_moves_no_job_that_is_scheduled(sandbox: Sandbox) -> None:
     """A time that somebody chose is a time of the wall clock: it comes when that shows it."""
+    sandbox.configure(lease_seconds=2)
     scheduled = sandbox.enqueue("true", delay=1800)
     failing = sandbox.enqueue("test -e go", backoff_base=1)
     skewed(sandbox)
@@ -178,46 +177,3 @@ def test_a_clock_set_forward_lets_no_timeout_or_stop_come_early(sandbox: Sandbox
     sandbox.touch("go")
     assert worker.wait() == 0
     assert sandbox.outcomes(job) == ["succeeded"]
-
-
-@pytest.fixture
-def living_rescuer(sandbox: Sandbox) -> Iterator[SkewedClock]:
-    """Maintenance as a worker runs it, with a clock that the test can set."""
-    clock = SkewedClock()
-    problems: list[str] = []
-    sandbox.queue.counts()
-    maintenance = Maintenance(
-        lambda: open_worker_storage(str(sandbox.database), clock),
-        str(sandbox.database),
-        clock,
-        worker_id=lambda: "me",
-        policy=lambda: POLICY,
-        grace_seconds=lambda: 0,
-        say=problems.append,
-        database_gone=threading.Event().set,
-    )
-    maintenance.start()
-    yield clock
-    maintenance.close()
-    assert problems == []
-
-
-@JUMPS
-def test_the_rescuer_of_a_living_worker_stays_calm(
-    sandbox: Sandbox, living_rescuer: SkewedClock, jump: int
-) -> None:
-    """Over several of its rounds after the jump a worker that keeps its lease stays registered."""
-    storage = open_worker_storage(str(sandbox.database), living_rescuer)
-    storage.register(_this_worker("alive"))
-    living_rescuer.skew = jump
-    beats = 0
-
-    def beat() -> bool:
-        nonlocal beats
-        beats += 1
-        storage.heartbeat("alive", 2)
-        return beats > 300
-
-    wait_until(beat, "300 heartbeats are accepted")
-    assert [worker.id for worker in storage.workers()] == ["alive"]
-    storage.close()

@@ -9,7 +9,9 @@ from tests.support import Sandbox, WorkerProcess, wait_until
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("faulty_worker.py")), "worker-start"]
 
-RUN = "echo start $QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT >> marks; {}; echo end $QUEUECTL_JOB_ID >> marks"
+RUN = (
+    "echo start $QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT >> marks; {}; echo end $QUEUECTL_JOB_ID >> marks"
+)
 
 # Of the job that the worker died with: how its attempts ended, and how often it was started.
 AT_ONE_JOB = {
@@ -25,9 +27,7 @@ AT_ONE_JOB = {
 
 def faulty(sandbox: Sandbox, fault: str, *options: str, **env: str) -> WorkerProcess:
     """Starts a worker that has this fault."""
-    return sandbox.start_worker(
-        *options, program=DRIVER, env={"FAULT": fault, **env}, ready=False
-    )
+    return sandbox.start_worker(*options, program=DRIVER, env={"FAULT": fault, **env}, ready=False)
 
 
 @pytest.mark.parametrize("point", AT_ONE_JOB)

@@ -35,7 +35,7 @@ def overwrite(sandbox: Sandbox, start: int, count: int) -> None:
         ["worker-start", "--background"],
         ["dlq", "list"],
     ],
-    ids=lambda words: " ".join(words),
+    ids=" ".join,
 )
 @pytest.mark.parametrize(("start", "count"), [(0, 1), (1, 1000)], ids=["header", "rest"])
 def test_a_damaged_database_is_reported_for_what_it_is(

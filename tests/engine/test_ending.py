@@ -166,7 +166,7 @@ def test_a_cancel_that_races_with_the_end_leaves_one_outcome(sandbox: Sandbox) -
     jobs = [sandbox.enqueue("sleep 0.05; echo $QUEUECTL_JOB_ID >> marks") for _ in range(40)]
     sandbox.start_worker("--count", "4")
     for job in jobs:
-        wait_until(lambda job=job: sandbox.state(job) != "pending")
+        sandbox.wait_state(job, "processing", "completed")
         _cancel(sandbox, job)
     for job in jobs:
         found = sandbox.wait_state(job, "completed", "cancelled")

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support import Sandbox, new_sandbox, wait_until
 
-BUSY = "echo start $QUEUECTL_JOB_ID >> marks; while [ ! -e go ]; do sleep 0.05; done;" + (
+BUSY = (
+    "echo start $QUEUECTL_JOB_ID >> marks; while [ ! -e go ]; do sleep 0.05; done;"
     " echo end $QUEUECTL_JOB_ID >> marks"
 )
 
@@ -46,7 +47,9 @@ def small(tmp_path: Path) -> Iterator[tuple[Sandbox, Disk]]:
     mount.mkdir()
     files.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(mount)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(mount)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")

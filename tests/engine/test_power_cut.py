@@ -14,7 +14,8 @@ from queuectl.jobs.job_view import Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import SUCCEEDED, Policy, exited, judge
 from queuectl.storage import open_job_storage, open_worker_storage
-from queuectl.storage.job_storage import JobStorage, NewWorker, Settlement, WorkerStorage
+from queuectl.storage.job_storage import JobStorage, WorkerStorage
+from queuectl.storage.records import NewWorker, Settlement
 from tests.engine.recorded_disk import (
     Event,
     Promise,
@@ -49,7 +50,7 @@ def work(disk: RecordedDisk, path: Path) -> None:
     jobs = open_job_storage(str(path), create=True)
     worker = open_worker_storage(str(path), Clock())
     for storage in (jobs, worker):
-        storage._db.execute("PRAGMA wal_autocheckpoint = 25")  # type: ignore[attr-defined]
+        _connection(storage).execute("PRAGMA wal_autocheckpoint = 25")
     worker.register(WORKER)
     number = 0
     for round_ in range(12):
@@ -68,9 +69,15 @@ def work(disk: RecordedDisk, path: Path) -> None:
             jobs = open_job_storage(str(path))
             worker = open_worker_storage(str(path), Clock())
             worker._names["w"] = "w"  # type: ignore[attr-defined]
-            worker._db.execute("PRAGMA wal_autocheckpoint = 25")  # type: ignore[attr-defined]
+            _connection(worker).execute("PRAGMA wal_autocheckpoint = 25")
     worker.close()
     jobs.close()
+
+
+def _connection(storage: object) -> apsw.Connection:
+    """What a storage keeps to itself; its settings are looked at, or made harder, here."""
+    found: apsw.Connection = vars(storage)["_db"]
+    return found
 
 
 def _job(id: str) -> NewJob:
@@ -93,11 +100,14 @@ def _run_some(disk: RecordedDisk, worker: WorkerStorage, round_: int) -> None:
         disk.promise(
             there(
                 [settlement.claim.id],
-                lambda job, attempts=attempts, state=state: (  # type: ignore[misc]
-                    job.state == state or job.attempts > attempts
-                    or job.state in (State.PROCESSING, State.CANCELLED)
-                )
-                and job.attempts >= attempts,
+                lambda job, attempts=attempts, state=state: (
+                    (  # type: ignore[misc]
+                        job.state == state
+                        or job.attempts > attempts
+                        or job.state in (State.PROCESSING, State.CANCELLED)
+                    )
+                    and job.attempts >= attempts
+                ),
             )
         )
 
@@ -138,9 +148,7 @@ def test_a_power_cut_loses_nothing_that_was_promised(
         check_cut(recording[:cut], tmp_path, KEEPERS[what](chance))
 
 
-def check_cut(
-    events: list[Event], folder: Path, keep: Callable[[Event], Event | None]
-) -> None:
+def check_cut(events: list[Event], folder: Path, keep: Callable[[Event], Event | None]) -> None:
     """Everything that was promised before the cut holds after it."""
     after = folder / "after"
     after.mkdir()
@@ -161,7 +169,7 @@ def test_the_recording_would_notice_a_missing_sync(tmp_path: Path) -> None:
     with RecordedDisk() as disk:
         path = tmp_path / "queuectl.db"
         jobs = open_job_storage(str(path), create=True)
-        jobs._db.execute("PRAGMA synchronous = NORMAL")  # type: ignore[attr-defined]
+        _connection(jobs).execute("PRAGMA synchronous = NORMAL")
         for n in range(5):
             jobs.enqueue([_job(f"job-{n}")], Clock().now())
             disk.promise(there([f"job-{n}"]))
@@ -177,6 +185,6 @@ def test_the_database_syncs_every_commit(tmp_path: Path) -> None:
     jobs = open_job_storage(path, create=True)
     worker = open_worker_storage(path, Clock())
     for storage in (jobs, worker):
-        db: apsw.Connection = storage._db  # type: ignore[attr-defined]
+        db = _connection(storage)
         assert (db.pragma("synchronous"), db.pragma("journal_mode")) == (2, "wal")
         storage.close()

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+from functools import partial
 
 from tests.support import Sandbox, wait_until
 
@@ -97,8 +98,9 @@ def test_a_second_interrupt_ends_everything_at_once(sandbox: Sandbox) -> None:
 def test_a_second_interrupt_also_hurries_an_end_that_has_begun(sandbox: Sandbox) -> None:
     """It cuts short the grace time of commands that were already told to end."""
     sandbox.configure(stop_timeout_seconds=0, kill_grace_seconds=3600)
-    job = sandbox.enqueue("trap 'echo told >> marks' TERM; echo start >> marks;"
-                          " while :; do sleep 0.05; done")
+    job = sandbox.enqueue(
+        "trap 'echo told >> marks' TERM; echo start >> marks; while :; do sleep 0.05; done"
+    )
     worker = sandbox.start_worker()
     sandbox.wait_marks(1)
     worker.send(signal.SIGINT)
@@ -126,17 +128,18 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_commands(sandbox: Sandbox) -> N
         while b"stopping" not in said:
             said += os.read(terminal, 4096)
         sandbox.touch("go")
-        _, status = wait_until(lambda: _ended(pid), "the worker ends")
+        status = wait_until(lambda: _status(pid), "the worker ends")
     finally:
         os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert status == "exited 0"
     assert sandbox.marks() == ["start", "end"]
     assert sandbox.outcomes(job) == ["succeeded"]
 
 
-def _ended(pid: int) -> tuple[int, int] | None:
-    found = os.waitpid(pid, os.WNOHANG)
-    return found if found[0] else None
+def _status(pid: int) -> str:
+    """How a child of this process has ended; nothing while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return f"exited {os.waitstatus_to_exitcode(status)}" if found else ""
 
 
 def test_a_terminal_that_closes_does_not_reach_the_commands(sandbox: Sandbox) -> None:
@@ -172,7 +175,7 @@ def test_signals_that_come_at_any_time_stop_a_worker_cleanly(sandbox: Sandbox) -
     for n in range(8):
         worker = sandbox.start_worker("--count", "2")
         finished = sandbox.count("completed")
-        wait_until(lambda done=finished, n=n: sandbox.count("completed") >= done + n)
+        wait_until(partial(_have_completed, sandbox, finished + n))
         assert worker.stop() == 0, worker.said
         assert sandbox.count("processing") == 0
         assert sandbox.queue.workers() == []
@@ -180,6 +183,10 @@ def test_signals_that_come_at_any_time_stop_a_worker_cleanly(sandbox: Sandbox) -
     for job in jobs:
         assert sandbox.outcomes(job) == ["succeeded"]
         assert sandbox.job(job).attempts == 1
+
+
+def _have_completed(sandbox: Sandbox, count: int) -> bool:
+    return sandbox.count("completed") >= count
 
 
 def test_worker_stop_without_a_worker_says_so(sandbox: Sandbox) -> None:

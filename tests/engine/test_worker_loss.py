@@ -26,6 +26,7 @@ echo run $QUEUECTL_ATTEMPT >> marks
 
 
 def hang(sandbox: Sandbox, **options: object) -> str:
+    """A job whose first run hangs, and whose later ones look for what is left of it."""
     return sandbox.enqueue(sandbox.script("hang.sh", FIRST_HANGS), **options)
 
 
@@ -90,9 +91,7 @@ def test_a_zombie_worker_is_gone(sandbox: Sandbox) -> None:
     """A dead worker whose parent does not reap it is taken for what it is: its job is rescued."""
     job = hang(sandbox)
     parent = (
-        "import subprocess, sys, time\n"
-        "process = subprocess.Popen(sys.argv[1:])\n"
-        "time.sleep(300)\n"
+        "import subprocess, sys, time\nprocess = subprocess.Popen(sys.argv[1:])\ntime.sleep(300)\n"
     )
     sandbox.start_worker(
         program=[sys.executable, "-c", parent, *sandbox.command_line("worker-start")]
@@ -122,7 +121,12 @@ def test_what_ignores_sigterm_is_ended_before_the_next_run(sandbox: Sandbox) -> 
 
 @pytest.mark.parametrize(
     ("on_lost", "max_retries", "state", "attempts"),
-    [("retry", 0, "completed", 2), ("fail", 3, "failed", 1), ("fail", 0, "dead", 1), ("hold", 3, "dead", 1)],
+    [
+        ("retry", 0, "completed", 2),
+        ("fail", 3, "failed", 1),
+        ("fail", 0, "dead", 1),
+        ("hold", 3, "dead", 1),
+    ],
 )
 def test_the_job_says_what_follows_the_loss_of_its_worker(
     sandbox: Sandbox, on_lost: str, max_retries: int, state: str, attempts: int

@@ -214,12 +214,15 @@ def _wait_until_gone(
     deadline = time.monotonic() + patience
     next_word = time.monotonic() + 2
     background = any(worker.mode == "background" for worker in workers)
+    # With --use-processes it is the parent of the workers, which is no worker itself.
+    parent = pidfile.holder(queue.workspace.pidfile) or 0 if background else 0
     while True:
         left = [
             worker for worker in workers if processes.started(worker.pid) == worker.process_started
         ]
         held = pidfile.holder(queue.workspace.pidfile) if background else None
-        if not left and held is None:
+        parent_lives = bool(parent) and processes.started(parent) is not None
+        if not left and held is None and not parent_lives:
             return
         now = time.monotonic()
         if now > deadline:

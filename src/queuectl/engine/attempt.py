@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
 from queuectl.engine import tree
 from queuectl.jobs import outcome as outcomes
+
+if sys.platform == "win32":
+    from queuectl import windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,14 +82,20 @@ class Attempt:
         """Returns when it has ended; its own slot's thread alone calls this."""
         if self._over:
             return
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        if sys.platform == "win32":
+            windows.wait_for_command(self.pid)
+        else:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         while True:
             with self._lock:
                 if self.ending is None or tree.is_gone(self.pid, database, self.claim):
                     self._over = True
                     break
             time.sleep(_TREE_SECONDS)
-        self._status = os.waitpid(self.pid, 0)[1]
+        if sys.platform == "win32":
+            self._status = windows.forget_command(self.pid)
+        else:
+            self._status = os.waitpid(self.pid, 0)[1]
 
     def end(self, why: str, *, kill_ticks: int, database: str, politely: bool) -> bool:
         """Begins to end it with everything it started; false when it is over, or ending already.
@@ -97,7 +107,7 @@ class Attempt:
                 return False
             self.ending = why
             self.kill_ticks = kill_ticks
-            number = signal.SIGTERM if politely else signal.SIGKILL
+            number = tree.ASK if politely else tree.KILL
             tree.send(self.pid, database, self.claim, number)
             return True
 
@@ -105,7 +115,7 @@ class Attempt:
         """Sends SIGKILL to what is left of an attempt that is being ended."""
         with self._lock:
             if not self._over:
-                tree.send(self.pid, database, self.claim, signal.SIGKILL)
+                tree.send(self.pid, database, self.claim, tree.KILL)
 
     def limit_log(self) -> None:
         """Cuts its log if that has grown too long. Not once it is over: the log is closed then, and

@@ -23,10 +23,10 @@ _NAME: Callable[[bytes], object] = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*").fullma
 _SHELLS_OWN = frozenset(
     """
     . : [ alias autoload bg bind break builtin caller case cd chdir command compgen complete compopt
-    continue coproc declare dirs disown do done echo elif else enable esac eval exec exit export
-    false fc fg fi for function functions getopts hash help hist history if in integer inlib jobs
+    compound continue coproc declare dirs disown do done echo elif else enable enum esac eval exec exit export
+    false fc fg fi float for function functions getopts global hash help hist history if in integer inlib jobs
     kill let local logout mapfile nameref newgrp nohup popd print printf pushd pwd read readarray
-    readonly redirect return select set shift shopt source stop suspend test then time times
+    readonly realpath redirect rename return select set shift shopt source stop suspend test then time times
     trap true type typeset ulimit umask unalias unset until vmap vpath wait whence while
     """.split()
 )

@@ -38,7 +38,8 @@ class Launcher:
         own = {name: value for name, value in os.environb.items() if name not in _NOT_HANDED_ON}
         own[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
         self._environ = [name + b"=" + value for name, value in own.items()]
-        self._direct = environment_allows(own)
+        # Without a PATH each shell has one of its own.
+        self._direct = b"PATH" in own and environment_allows(own)
         self._stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._spawn = make_spawn(self._environ)
         self._spawn_alone = make_spawn([])

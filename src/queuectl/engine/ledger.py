@@ -158,6 +158,10 @@ class Ledger(threading.Thread):
         except Empty:
             return claims
 
+    def look_again(self) -> None:
+        """The wall clock was set: what is due now may be more, or less, than what it sleeps for."""
+        self._watch.wake()
+
     def give_back_waiting(self) -> None:
         """Returns what was claimed ahead, when no slot had room for any of it for some time."""
         if not self.ready.empty() and self._clock.ticks() - self._moved_ticks > _PATIENCE_TICKS:

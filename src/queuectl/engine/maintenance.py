@@ -22,8 +22,8 @@ EVERY_SECONDS = 0.5
 """How often a worker looks after the others."""
 
 _CLOCK_STEP = 1_000_000
-"""What the wall clock may fall behind the machine's own between two rounds (1 s): smaller steps
-are those of a clock that is being kept in time."""
+"""How far the wall clock may get away from the machine's own between two rounds (1 s): smaller
+steps are those of a clock that is being kept in time."""
 
 
 class Maintenance(threading.Thread):
@@ -44,6 +44,7 @@ class Maintenance(threading.Thread):
         grace_seconds: Callable[[], float],
         say: Callable[[str], None],
         each_round: Callable[[], None],
+        on_clock_step: Callable[[], None],
         database_gone: Callable[[], None],
     ) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -55,6 +56,7 @@ class Maintenance(threading.Thread):
         self._grace_seconds = grace_seconds
         self._say = say
         self._each_round = each_round
+        self._on_clock_step = on_clock_step
         self._database_gone = database_gone
         self._stopping = threading.Event()
         self._clock_offset: int | None = None
@@ -93,11 +95,13 @@ class Maintenance(threading.Thread):
     def _heed_clock(self, storage: WorkerStorage) -> None:
         """A clock that is set back would make every retry wait for that much longer."""
         offset = self._clock.now() - self._clock.ticks()
-        if self._clock_offset is None or offset < self._clock_offset - _CLOCK_STEP:
+        before, self._clock_offset = self._clock_offset, offset
+        if before is not None and abs(offset - before) > _CLOCK_STEP:
+            self._on_clock_step()
+        if before is None or offset < before - _CLOCK_STEP:
             shortened = storage.rebase_retries()
             if shortened:
                 self._say(f"the clock was set back; {shortened} retries wait no longer for that")
-        self._clock_offset = offset
 
     def _round(self, storage: WorkerStorage, me: Identity) -> None:
         rescues = rescue_lost(

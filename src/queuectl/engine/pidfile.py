@@ -7,9 +7,18 @@ the number in it is believed only while the lock is held, and a stale file is no
 from __future__ import annotations
 
 import os
+import sys
 
 from queuectl.errors import Conflict, EnvironmentFault
+from queuectl.job_logs import files
 from queuectl.text import visible
+
+if sys.platform == "win32":
+    from queuectl import windows
+else:
+    import fcntl
+
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
 
 
 class Pidfile:
@@ -24,15 +33,18 @@ class Pidfile:
     def write(self, pid: int) -> None:
         """Says who holds it."""
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % pid, 0)
+        files.write_at(self._fd, b"%d\n" % pid, 0)
 
     def release(self) -> None:
         """Removes the file and frees the lock."""
+        if sys.platform == "win32":
+            _close(self._fd)  # No file is removed there while somebody has it open.
         try:
             os.unlink(self._path)  # While it is still locked: nobody else can hold it by now.
         except OSError:
             pass
-        os.close(self._fd)
+        if sys.platform != "win32":
+            _close(self._fd)
 
 
 def hold(path: str) -> Pidfile:
@@ -41,28 +53,24 @@ def hold(path: str) -> Pidfile:
     Raises Conflict with the holder's pid when a living process has it, EnvironmentFault when the
     file cannot be written.
     """
-    import fcntl
-
     while True:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(path, _FLAGS | os.O_CREAT, 0o600)
         except OSError as error:
             raise EnvironmentFault(f"cannot write {visible(path)}: {error.strerror}") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(fd):
             pid = _read(fd)
             os.close(fd)
             who = f"pid {pid}" if pid else "it is just starting"
             raise Conflict(
                 f"a background worker already runs for this queue ({who})",
                 hint="Stop it first: queuectl worker-stop",
-            ) from None
+            )
         if _is_current(fd, path):
             pidfile = Pidfile(path, fd)
             pidfile.write(os.getpid())
             return pidfile
-        os.close(fd)  # Its last holder removed it between our open and our lock.
+        _close(fd)  # Its last holder removed it between our open and our lock.
 
 
 def holder(path: str) -> int | None:
@@ -70,19 +78,35 @@ def holder(path: str) -> int | None:
 
     0 when somebody holds it who has not written its pid yet.
     """
-    import fcntl
-
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, _FLAGS)
     except OSError:
         return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if _try_lock(fd):
+        _close(fd)
         return None
-    except BlockingIOError:
-        return _read(fd)
-    finally:
-        os.close(fd)
+    pid = _read(fd)
+    os.close(fd)
+    return pid
+
+
+def _try_lock(fd: int) -> bool:
+    if sys.platform == "win32":
+        locked = windows.try_lock(fd)
+    else:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except BlockingIOError:
+            locked = False
+    return locked
+
+
+def _close(fd: int) -> None:
+    """Closes a file that is locked."""
+    if sys.platform == "win32":
+        windows.unlock(fd)
+    os.close(fd)
 
 
 def _is_current(fd: int, path: str) -> bool:
@@ -93,5 +117,5 @@ def _is_current(fd: int, path: str) -> bool:
 
 
 def _read(fd: int) -> int:
-    text = os.pread(fd, 32, 0).strip()
+    text = files.read_at(fd, 32, 0).strip()
     return int(text) if text.isdigit() else 0

@@ -147,6 +147,7 @@ def run_worker(
         grace_seconds=lambda: worker.grace_seconds,
         say=say,
         each_round=lambda: _pat_watchdog(worker, clock),
+        on_clock_step=worker.ledger.look_again,
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
     )
     maintenance.start()

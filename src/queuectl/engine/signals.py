@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def install(worker: Worker, reload: Callable[[], None]) -> None:
     """SIGTERM and SIGINT stop the worker, a second SIGINT at once; SIGHUP calls `reload`.
 
+    Windows has Ctrl-Break in place of SIGTERM, and nothing in place of SIGHUP.
     Must be called in the main thread. A signal also wakes the worker's loop.
     """
     signal.set_wakeup_fd(worker.wake_descriptor, warn_on_full_buffer=False)
@@ -21,7 +23,7 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
 
     def stop(number: int, _frame: object) -> None:
         nonlocal interrupts
-        interrupts += number == signal.SIGINT
+        interrupts += number != signal.SIGTERM
         if interrupts > 1:
             worker.stop_now()
         else:
@@ -29,4 +31,7 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, lambda number, frame: reload())
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, stop)
+    else:
+        signal.signal(signal.SIGHUP, lambda number, frame: reload())

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 from queuectl import processes
+
+if sys.platform == "win32":
+    from queuectl import windows
+
+    ASK, KILL = signal.SIGBREAK, signal.SIGTERM
+else:
+    ASK, KILL = signal.SIGTERM, signal.SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,15 +31,26 @@ _STUBBORN_SECONDS = 5.0
 
 
 def send(pid: int, database: str, claim: Claim, number: int) -> None:
-    """Sends a signal to the whole tree of a running attempt whose first process is `pid`."""
-    _send_group(pid, number)
-    for straggler in processes.of_job(database, claim.id, claim.attempt):
-        _send_one(straggler, number)
+    """Sends a signal, ASK or KILL, to the whole tree of a running attempt whose first process is
+    `pid`.
+    """
+    if sys.platform == "win32":
+        windows.end_command(pid, politely=number == ASK)
+    else:
+        _send_group(pid, number)
+        for straggler in processes.of_job(database, claim.id, claim.attempt):
+            _send_one(straggler, number)
 
 
 def is_gone(pid: int, database: str, claim: Claim) -> bool:
     """Whether nothing of the attempt's tree runs any more."""
-    return not (processes.group_lives(pid) or processes.of_job(database, claim.id, claim.attempt))
+    if sys.platform == "win32":
+        gone = windows.is_gone(pid)
+    else:
+        gone = not (
+            processes.group_lives(pid) or processes.of_job(database, claim.id, claim.attempt)
+        )
+    return gone
 
 
 def end_orphans(database: str, claims: Iterable[Claim], grace_seconds: float) -> set[int] | None:
@@ -60,7 +79,7 @@ def end_processes(find: Callable[[], set[int]], grace_seconds: float) -> set[int
         for pid in left:
             # Those that appear after the first round are told once, too.
             if late >= 0 or pid not in seen:
-                _send_with_group(pid, signal.SIGKILL if late >= 0 else signal.SIGTERM)
+                _send_with_group(pid, KILL if late >= 0 else ASK)
         seen |= left
         time.sleep(0.01)
     return seen
@@ -74,24 +93,27 @@ def _orphans(database: str, attempts: set[tuple[str, str]]) -> set[int]:
 
 def _send_with_group(pid: int, number: int) -> None:
     """To the process and to its group, whose other members may have lost their marks."""
-    try:
-        group = os.getpgid(pid)
-    except ProcessLookupError:
-        return
-    if group != os.getpgrp():
-        _send_group(group, number)
+    if sys.platform != "win32":
+        try:
+            group = os.getpgid(pid)
+        except ProcessLookupError:
+            return
+        if group != os.getpgrp():
+            _send_group(group, number)
     _send_one(pid, number)
 
 
-def _send_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+if sys.platform != "win32":
+
+    def _send_group(group: int, number: int) -> None:
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):
+            pass
 
 
 def _send_one(pid: int, number: int) -> None:
     try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+        os.kill(pid, number)  # On Windows whatever the number, this ends it at once.
+    except OSError:
+        pass  # It is gone, or not ours.

@@ -231,14 +231,19 @@ class SqliteJobStorage:
 
     def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
         condition, arguments = _prunable(states, before)
-        with translated(self.path), transaction(self._db):
-            doomed = fetch(
-                self._db, f"SELECT seq, id FROM jobs WHERE {condition} LIMIT ?", [*arguments, batch]
+        with translated(self.path):
+            # Looked for before the database is locked: what is old enough may be hard to find.
+            found = fetch(
+                self._db, f"SELECT seq FROM jobs WHERE {condition} LIMIT ?", [*arguments, batch]
             )
-            numbers = [(seq,) for seq, _ in doomed]
-            self._db.executemany("DELETE FROM attempts WHERE seq = ?", numbers)
-            self._db.executemany("DELETE FROM jobs WHERE seq = ?", numbers)
-        return [job_id for _, job_id in doomed]
+            pruned = []
+            with transaction(self._db):
+                for (seq,) in found:
+                    delete = f"DELETE FROM jobs WHERE seq = ? AND {condition} RETURNING id"
+                    for (job_id,) in fetch(self._db, delete, [seq, *arguments]):
+                        self._db.execute("DELETE FROM attempts WHERE seq = ?", (seq,))
+                        pruned.append(job_id)
+        return pruned
 
     def count_prunable(self, states: Sequence[State], before: int | None) -> int:
         condition, arguments = _prunable(states, before)

@@ -1,0 +1,71 @@
+"""A worker whose commands are over before they begin: `python -m bench._noop_worker FOLDER SLOTS`.
+
+Everything else is the worker's own: claims, outcomes, attempts, lease. What is left is what the
+queue costs. It prints the seconds of its drain.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import cast
+
+from queuectl.clock import Clock
+from queuectl.config import Config
+from queuectl.engine import run
+from queuectl.engine.attempt import Attempt
+from queuectl.job_logs import OpenLog
+from queuectl.jobs.claim import Claim
+from queuectl.jobs.outcome import SUCCEEDED
+from queuectl.workspace import Workspace
+
+
+class _NoLog:
+    start = 0
+
+    def close(self, *_: object) -> int:
+        return 0
+
+    def limit(self) -> None:
+        pass
+
+
+_NO_LOG = cast(OpenLog, _NoLog())
+
+
+class NoopExecutor:
+    """Takes the place of `queuectl.engine.execute.Executor`."""
+
+    def __init__(self, *, clock: Clock, **_: object) -> None:
+        self._clock = clock
+
+    def configure(self, config: Config) -> None:
+        """Has nothing to configure."""
+
+    def start(self, claim: Claim, _may_start: Callable[[], bool]) -> Attempt:
+        """An attempt that has succeeded already."""
+        attempt = Attempt(
+            claim,
+            _NO_LOG,
+            started_at=self._clock.now(),
+            started_ticks=self._clock.ticks(),
+            timeout=0,
+        )
+        attempt.end_with(SUCCEEDED)
+        return attempt
+
+
+def main() -> None:
+    """Drains the queue in a folder."""
+    folder, slots = sys.argv[1], int(sys.argv[2])
+    setattr(run, "Executor", NoopExecutor)  # noqa: B010 - it is no attribute to assign to
+    start = time.perf_counter()
+    workspace = Workspace(os.path.join(folder, "queuectl.db"))
+    tally = run.run_worker(workspace, run.Orders(slots=slots, drain=True), say=lambda line: None)
+    print(tally.completed, time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
