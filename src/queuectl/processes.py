@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,21 +38,22 @@ def this_process() -> Identity:
 def host_name() -> str:
     """The name of this machine."""
     if hasattr(os, "uname"):
-        return os.uname().nodename
-    import platform
+        name: str = os.uname().nodename
+        return name
+    import socket
 
-    return platform.node()
+    return socket.gethostname()
 
 
 def boot_id() -> str:
-    """Names this run of this machine: after a reboot it is another."""
+    """Names this run of this machine, as far as is needed to tell its processes from earlier ones."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
-        import psutil
-
-        return f"{host_name()}@{psutil.boot_time():.0f}"
+        # Elsewhere the start of a process is a date, which is enough. That of the machine would
+        # move whenever the clock is set.
+        return host_name()
 
 
 def process_space() -> str:
@@ -94,12 +96,13 @@ def group_lives(group: int) -> bool:
     """Whether a process of this group still runs. Zombies do not count: whoever should reap them
     may be slow about it.
     """
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    if sys.platform != "win32":
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
     if not _PROC:
         return True
     wanted = b"%d" % group

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def join(words: Sequence[str]) -> str:
     """The line that the shell splits into exactly these words again."""
     if os.name == "nt":
-        import subprocess
+        from queuectl import windows
 
-        return subprocess.list2cmdline(words)
+        return windows.join(words)
     import shlex
 
     return shlex.join(words)

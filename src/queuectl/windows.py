@@ -195,6 +195,9 @@ if sys.platform == "win32":
             """Closes it, and ends what is in it."""
             _kernel32.CloseHandle(self._handle)
 
+    OUT_OF_RESOURCES = (4, 8, 14, 1450, 1455)
+    """Errors of CreateProcess that say that the machine has no room: for files, memory, others."""
+
     # A process id is not given to another process while there is a handle to the first one, and
     # `Popen` keeps one.
     _commands: dict[int, tuple[subprocess.Popen[bytes], _Job]] = {}
@@ -228,11 +231,11 @@ if sys.platform == "win32":
         try:
             job.add(process.pid)
             psutil.Process(process.pid).resume()
-        except BaseException:
+        except (OSError, psutil.Error) as error:
             process.kill()
             process.wait()
             job.close()
-            raise
+            raise OSError(0, str(error)) from error
         _commands[process.pid] = (process, job)
         return process.pid
 

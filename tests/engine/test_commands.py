@@ -180,6 +180,19 @@ def test_a_command_may_empty_its_log(sandbox: Sandbox) -> None:
     assert b"lost" not in log
 
 
+def test_a_command_may_remove_its_log(sandbox: Sandbox) -> None:
+    """Its outcome counts all the same, and its next attempt begins a new log."""
+    job = sandbox.enqueue(
+        "echo $QUEUECTL_ATTEMPT; test $QUEUECTL_ATTEMPT = 2 || rm job_logs/$QUEUECTL_JOB_ID.log"
+        " && test $QUEUECTL_ATTEMPT = 2",
+        backoff_base=0,
+    )
+    sandbox.drain()
+    assert sandbox.outcomes(job) == ["failed", "succeeded"]
+    assert sandbox.output(job) == b"2\n"
+    assert sandbox.attempts(job)[1].log_start == 0
+
+
 @pytest.mark.parametrize("count", [1, 16])
 def test_outputs_of_commands_side_by_side_do_not_mix(sandbox: Sandbox, count: int) -> None:
     """Each log holds its own job's lines, all of them, however many run at the same time."""

@@ -87,7 +87,10 @@ class Context:
     def note(self, line: str) -> None:
         """A remark on stderr, unless `-q` asks for silence. `line` must be safe to show."""
         if not self.args.quiet:
-            print(line, file=sys.stderr, flush=True)
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except (OSError, ValueError):
+                pass  # Nobody listens; that must not stop a worker.
 
     def confirm(self, question: str, count: int) -> None:
         """Lets the user decide about `count` things on a terminal; elsewhere `--yes` must be given,

@@ -6,7 +6,7 @@ import sys
 
 from queuectl import processes
 from queuectl.cli.command import Command, Context, Result
-from queuectl.errors import CouldNotDo, InvalidInput, QueuectlError
+from queuectl.errors import CouldNotDo, InvalidInput
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ def _start(context: Context) -> Result:
     def work(say: Callable[[str], None], on_ready: Callable[[], None]) -> None:
         nonlocal tally
 
-        def one(on_ready: Callable[[], None]) -> int:
+        def one(on_ready: Callable[[], None]) -> None:
             nonlocal tally
 
             def ready(name: str) -> None:
@@ -79,21 +79,10 @@ def _start(context: Context) -> Result:
                 say(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
                 on_ready()
 
-            try:
-                tally = run_worker(
-                    workspace,
-                    orders,
-                    say=say,
-                    on_ready=ready,
-                    on_ended=_ended_line(say, context),
-                )
-            except QueuectlError as error:
-                if args.use_processes:
-                    say(error.message)
-                    return error.exit_status
-                raise
+            tally = run_worker(
+                workspace, orders, say=say, on_ready=ready, on_ended=_ended_line(say, context)
+            )
             say(f"worker stopped: {tally.completed:,} completed, {tally.failed:,} failed")
-            return 0
 
         if args.use_processes:
             from queuectl.engine.supervisor import supervise
@@ -102,7 +91,13 @@ def _start(context: Context) -> Result:
         else:
             one(on_ready)
 
-    if args.background:
+    detach = args.background
+    if sys.platform == "win32":
+        from queuectl import windows
+
+        # There, each of several processes has the same command line.
+        detach = detach and windows.started_as() != windows.SUPERVISED
+    if detach:
         from queuectl.engine import background
 
         pid = background.start(workspace, work)
@@ -227,9 +222,10 @@ def _wait_until_gone(
         now = time.monotonic()
         if now > deadline:
             pids = " ".join(str(worker.pid) for worker in left) or str(held)
+            kill = "taskkill /f /pid" if sys.platform == "win32" else "kill -9"
             raise CouldNotDo(
                 f"still running after {patience:g} s: pid {pids}",
-                hint=f"It may be stuck. Ending it is safe, its jobs are taken back: kill -9 {pids}",
+                hint=f"It may be stuck. Ending it is safe, its jobs are taken back: {kill} {pids}",
             )
         if now > next_word:
             running = sum(worker.running for worker in queue.workers())

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 
 from queuectl.errors import EnvironmentFault, InvalidInput
@@ -101,24 +102,24 @@ def locked(path: str) -> Iterator[None]:
 
     The lock is on the folder: the file itself is replaced at every write.
     """
-    if os.name == "nt":
+    if sys.platform == "win32":
         # A folder cannot be locked there: of two changes in the same instant one may be lost.
         yield
-        return
-    import fcntl
+    else:
+        import fcntl
 
-    folder = os.path.dirname(os.path.realpath(path))
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _fault("written", path, error) from error
-    try:
-        # Some network file systems cannot lock a folder; a change there goes unguarded.
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        folder = os.path.dirname(os.path.realpath(path))
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise _fault("written", path, error) from error
+        try:
+            # Some network file systems cannot lock a folder; a change there goes unguarded.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
 
 _REPAIR = "Correct it, or delete the file to use the defaults."
@@ -179,7 +180,7 @@ def _place(path: str, text: str, offset: int) -> str:
 def _sync_folder(folder: str) -> None:
     if os.name == "nt":
         return  # it has no such call
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

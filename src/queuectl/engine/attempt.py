@@ -21,7 +21,7 @@ if sys.platform == "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.job_logs import OpenLog
+    from queuectl.job_logs.open_log import NoLog, OpenLog
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
 
@@ -54,7 +54,13 @@ class Attempt:
     )
 
     def __init__(
-        self, claim: Claim, log: OpenLog, *, started_at: int, started_ticks: int, timeout: float
+        self,
+        claim: Claim,
+        log: OpenLog | NoLog,
+        *,
+        started_at: int,
+        started_ticks: int,
+        timeout: float,
     ) -> None:
         self.claim = claim
         self.log = log

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 from queuectl.engine.attempt import Attempt
 from queuectl.engine.launcher import NotStarted, OutOfResources
+from queuectl.job_logs.open_log import NoLog
 from queuectl.jobs.outcome import not_started
 
 TYPE_CHECKING = False
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
     from queuectl.engine.launcher import Launcher
     from queuectl.job_logs import JobLogs, OpenLog
     from queuectl.jobs.claim import Claim
+
+
+_NO_ROOM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+"""What keeps any log from being written; other errors are about the log of this job."""
 
 
 class Executor:
@@ -46,10 +56,17 @@ class Executor:
             return None
         now = self._clock.now()
         timeout = self._job_timeout if claim.timeout is None else claim.timeout
-        log = self._open_log(claim, now)
+        fault = None
+        try:
+            log: OpenLog | NoLog = self._open_log(claim, now)
+        except NotStarted as error:
+            log, fault = NoLog(), error
         attempt = Attempt(
             claim, log, started_at=now, started_ticks=self._clock.ticks(), timeout=timeout
         )
+        if fault is not None:
+            attempt.end_with(not_started(str(fault)))
+            return attempt
         if not may_start():  # Opening the log may have taken a while: a stop, a whole lease.
             log.discard()
             return None
@@ -78,4 +95,6 @@ class Executor:
             self._logs.ensure_folder()  # Somebody removed it while we ran.
             raise OutOfResources("the folder of the logs was gone; made it again") from None
         except OSError as error:
-            raise OutOfResources(f"cannot write the log of a job: {error.strerror}") from None
+            if error.errno in _NO_ROOM:
+                raise OutOfResources(f"cannot write the log of a job: {error.strerror}") from None
+            raise NotStarted(f"cannot write its log: {error.strerror}") from None

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from queuectl.engine.direct import environment_allows, program_and_words
-from queuectl.engine.spawn import make_spawn
 from queuectl.text import visible
+
+if sys.platform == "win32":
+    from queuectl import windows
+else:
+    from queuectl.engine.spawn import make_spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,56 +33,93 @@ class OutOfResources(Exception):
     """The machine has no room for another process or file now: this is not the job's fault."""
 
 
-class Launcher:
-    """Starts the commands of one worker, from any of its threads.
+if sys.platform == "win32":
 
-    `database` is made known to them, so that a job can enqueue jobs.
-    """
+    class Launcher:
+        """Starts the commands of one worker, from any of its threads.
 
-    def __init__(self, database: str) -> None:
-        own = {name: value for name, value in os.environb.items() if name not in _NOT_HANDED_ON}
-        own[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
-        self._environ = [name + b"=" + value for name, value in own.items()]
-        # Without a PATH each shell has one of its own.
-        self._direct = b"PATH" in own and environment_allows(own)
-        self._stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._spawn = make_spawn(self._environ)
-        self._spawn_alone = make_spawn([])
-
-    def start(self, claim: Claim, output: int) -> int:
-        """Starts the claimed job's command with its output to the file descriptor `output`;
-        returns its process id, which is also that of its process group.
-
-        Raises NotStarted or OutOfResources.
+        `database` is made known to them, so that a job can enqueue jobs.
         """
-        command, spawn, environ = claim.command, self._spawn, _variables_of(claim)
-        given: dict[bytes, bytes] = {}
-        if claim.env is not None:
-            given = _variables_given(claim.env)
-            spawn, environ = self._spawn_alone, _overridden(self._environ + environ, given)
-        folder, stdin = os.fsencode(claim.cwd), self._stdin
-        plain = program_and_words(command)
-        if plain is not None:
-            if self._direct and _leaves_search_alone(given):
-                words = [word.encode() for word in plain[1]]
-                try:
-                    return spawn(plain[0].encode(), words, environ, folder, stdin, output)
-                except OSError:
-                    pass  # The shell is asked to do it, and says what is wrong in its own words.
-            elif "/" in plain[0] and os.access(plain[0], os.X_OK):
-                # The shell becomes the program, as in a direct start, so that a signal that ends
-                # it is seen as one.
-                command = "exec " + command
-        try:
-            words = [b"sh", b"-c", b"--", command.encode()]
-            return spawn(_SHELL, words, environ, folder, stdin, output)
-        except OSError as error:
-            _check_folder(claim.cwd)
-            if error.errno in _OUT_OF_RESOURCES:
-                raise OutOfResources(
-                    f"the machine has no room for another process ({error.strerror})"
-                ) from None
-            raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
+
+        def __init__(self, database: str) -> None:
+            self._environ = windows.environment(database)
+
+        def start(self, claim: Claim, output: int) -> int:
+            """Starts the claimed job's command in cmd.exe with its output to the file descriptor
+            `output`; returns its process id.
+
+            Raises NotStarted or OutOfResources.
+            """
+            command = claim.command.strip()
+            if "\n" in command:
+                raise NotStarted("cmd.exe runs one line: put more than one into a batch file")
+            environ = {
+                **self._environ,
+                "QUEUECTL_JOB_ID": claim.id,
+                "QUEUECTL_ATTEMPT": str(claim.attempt),
+                "QUEUECTL_MAX_RETRIES": str(claim.max_retries),
+            }
+            if claim.env is not None:
+                given = _variables_given(claim.env)
+                environ |= {os.fsdecode(name).upper(): os.fsdecode(given[name]) for name in given}
+            try:
+                return windows.start_command(command, environ, claim.cwd, output)
+            except OSError as error:
+                _check_folder(claim.cwd)
+                if error.winerror in windows.OUT_OF_RESOURCES:
+                    raise OutOfResources(_no_room(error)) from None
+                raise NotStarted(f"cannot start cmd.exe: {error.strerror}") from None
+
+else:
+
+    class Launcher:
+        """Starts the commands of one worker, from any of its threads.
+
+        `database` is made known to them, so that a job can enqueue jobs.
+        """
+
+        def __init__(self, database: str) -> None:
+            own = {name: value for name, value in os.environb.items() if name not in _NOT_HANDED_ON}
+            own[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
+            self._environ = [name + b"=" + value for name, value in own.items()]
+            # Without a PATH each shell has one of its own.
+            self._direct = b"PATH" in own and environment_allows(own)
+            self._stdin = os.open(os.devnull, os.O_RDONLY)
+            self._spawn = make_spawn(self._environ)
+            self._spawn_alone = make_spawn([])
+
+        def start(self, claim: Claim, output: int) -> int:
+            """Starts the claimed job's command with its output to the file descriptor `output`;
+            returns its process id, which is also that of its process group.
+
+            Raises NotStarted or OutOfResources.
+            """
+            command, spawn, environ = claim.command, self._spawn, _variables_of(claim)
+            given: dict[bytes, bytes] = {}
+            if claim.env is not None:
+                given = _variables_given(claim.env)
+                spawn, environ = self._spawn_alone, _overridden(self._environ + environ, given)
+            folder, stdin = os.fsencode(claim.cwd), self._stdin
+            plain = program_and_words(command)
+            if plain is not None:
+                if self._direct and _leaves_search_alone(given):
+                    words = [word.encode() for word in plain[1]]
+                    try:
+                        return spawn(plain[0].encode(), words, environ, folder, stdin, output)
+                    except OSError:
+                        pass  # The shell is asked to do it, and says what is wrong in its own words.
+                elif "/" in plain[0] and os.access(plain[0], os.X_OK):
+                    # The shell becomes the program, as in a direct start, so that a signal that ends
+                    # it is seen as one.
+                    command = "exec " + command
+            try:
+                words = [b"sh", b"-c", b"--", command.encode()]
+                return spawn(_SHELL, words, environ, folder, stdin, output)
+            except OSError as error:
+                _check_folder(claim.cwd)
+                if error.errno in _OUT_OF_RESOURCES:
+                    raise OutOfResources(_no_room(error)) from None
+                raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
 
 
 _NOT_HANDED_ON = (
@@ -111,10 +153,13 @@ def _leaves_search_alone(given: dict[bytes, bytes]) -> bool:
     return b"PATH" not in given and environment_allows(given)
 
 
+def _no_room(error: OSError) -> str:
+    return f"the machine has no room for another process ({error.strerror})"
+
+
 def _check_folder(folder: str) -> None:
     """Raises NotStarted when the command could not be started because of its folder."""
     try:
-        entries = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.close(entries)
+        os.scandir(folder).close()
     except OSError as error:
         raise NotStarted(f"cannot enter folder {visible(folder)}: {error.strerror}") from None

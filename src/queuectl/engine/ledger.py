@@ -10,8 +10,8 @@ This thread alone uses the worker's `WorkerStorage`.
 
 from __future__ import annotations
 
-import os
 import signal
+import sys
 import threading
 from queue import Empty, SimpleQueue
 
@@ -124,6 +124,13 @@ class Ledger(threading.Thread):
                 self._returned += claims
             self._watch.wake()
 
+    def forfeit(self) -> None:
+        """A claim is in nobody's hands any more. Its job is taken back as from a lost worker, once
+        this one has ended.
+        """
+        with self._lock:
+            self._held -= 1
+
     # ---- for the main thread
 
     @property
@@ -186,7 +193,7 @@ class Ledger(threading.Thread):
 
     def run(self) -> None:
         """The thread's life; it ends early only when the database is beyond use."""
-        if os.name == "posix":
+        if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while not self._serve():

@@ -38,13 +38,18 @@ class Pidfile:
     def release(self) -> None:
         """Removes the file and frees the lock."""
         if sys.platform == "win32":
-            _close(self._fd)  # No file is removed there while somebody has it open.
+            windows.unlock(self._fd)
+            os.close(self._fd)
+            self._remove()  # This fails as long as somebody, perhaps the next holder, has it open.
+        else:
+            self._remove()  # While it is still locked: nobody else can hold it by now.
+            os.close(self._fd)
+
+    def _remove(self) -> None:
         try:
-            os.unlink(self._path)  # While it is still locked: nobody else can hold it by now.
+            os.unlink(self._path)
         except OSError:
             pass
-        if sys.platform != "win32":
-            _close(self._fd)
 
 
 def hold(path: str) -> Pidfile:
@@ -70,7 +75,7 @@ def hold(path: str) -> Pidfile:
             pidfile = Pidfile(path, fd)
             pidfile.write(os.getpid())
             return pidfile
-        _close(fd)  # Its last holder removed it between our open and our lock.
+        os.close(fd)  # Its last holder removed it between our open and our lock.
 
 
 def holder(path: str) -> int | None:
@@ -82,12 +87,14 @@ def holder(path: str) -> int | None:
         fd = os.open(path, _FLAGS)
     except OSError:
         return None
-    if _try_lock(fd):
-        _close(fd)
+    try:
+        if not _try_lock(fd):
+            return _read(fd)
+        if sys.platform == "win32":
+            windows.unlock(fd)
         return None
-    pid = _read(fd)
-    os.close(fd)
-    return pid
+    finally:
+        os.close(fd)
 
 
 def _try_lock(fd: int) -> bool:
@@ -100,13 +107,6 @@ def _try_lock(fd: int) -> bool:
         except BlockingIOError:
             locked = False
     return locked
-
-
-def _close(fd: int) -> None:
-    """Closes a file that is locked."""
-    if sys.platform == "win32":
-        windows.unlock(fd)
-    os.close(fd)
 
 
 def _is_current(fd: int, path: str) -> bool:

@@ -35,3 +35,9 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
         signal.signal(signal.SIGBREAK, stop)
     else:
         signal.signal(signal.SIGHUP, lambda number, frame: reload())
+        # Whoever started this may have had other ideas. With SIGCHLD ignored, the system forgets how
+        # a command ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+        )

@@ -6,8 +6,8 @@ a slot need not be told by anybody that it may go on.
 
 from __future__ import annotations
 
-import os
 import signal
+import sys
 import threading
 
 from queuectl.engine.launcher import OutOfResources
@@ -33,7 +33,8 @@ class Slots:
     """`count` threads that run what the ledger claims.
 
     `may_start` is asked before each start. `on_no_room` is told why a command could not be started
-    although the job is not to blame; `on_ended` is told of each attempt.
+    although the job is not to blame, `on_defect` of what should not happen; `on_ended` is told of
+    each attempt.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Slots:
         policy: Callable[[], Policy],
         may_start: Callable[[], bool],
         on_no_room: Callable[[str], None],
+        on_defect: Callable[[str], None],
         on_ended: Callable[[Claim, Outcome, float], None] | None,
     ) -> None:
         self._name = name
@@ -60,6 +62,7 @@ class Slots:
         self._policy = policy
         self._may_start = may_start
         self._on_no_room = on_no_room
+        self._on_defect = on_defect
         self._on_ended = on_ended
         threading.stack_size(_STACK_BYTES)
         self._threads = [
@@ -81,11 +84,15 @@ class Slots:
             thread.join()
 
     def _work(self) -> None:
-        if os.name == "posix":
-            # Signals are for the main thread; commands get the mask it had (see spawn).
+        if sys.platform != "win32":
+            # Signals are for the main thread; commands begin with none blocked (see spawn).
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (claim := self._ledger.ready.get()) is not None:
-            self._run(claim)
+            try:
+                self._run(claim)
+            except Exception as error:  # noqa: BLE001 - a slot must not die unnoticed
+                self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")
+                self._ledger.forfeit()
 
     def _run(self, claim: Claim) -> None:
         try:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+
+# There, `windows` starts the commands.
+assert sys.platform != "win32"  # noqa: S101 - in these words a type checker understands it
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 # Python ignores these, and what is ignored stays so in a started program: `yes | head` would then
 # end with an error message instead of quietly.
-_RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ) if os.name == "posix" else ()
+_RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 
 # Room for the C library's own structures, whatever its version: glibc needs 80, 336 and 128 bytes.
 _ROOM = 1024
@@ -35,20 +39,20 @@ _POSIX_SPAWN_SETSIGMASK = 0x08
 
 
 def make_spawn(environ: Sequence[bytes]) -> Spawn:
-    """The quickest way to start a process that this system has. Call it in the main thread.
+    """The quickest way to start a process that this system has.
 
-    `environ` holds what all processes share, as NAME=VALUE.
+    `environ` holds what all processes share, as NAME=VALUE. They begin with no signal blocked,
+    whatever this process was started with: a command has to hear that it is to end.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     if os.uname().sysname == "Linux":
         try:
-            return _through_ctypes(environ, mask)
+            return _through_ctypes(environ)
         except (ImportError, OSError, AttributeError):
             pass  # An old or unusual C library.
-    return _through_python(environ, mask)
+    return _through_python(environ)
 
 
-def _through_ctypes(shared: Sequence[bytes], mask: set[int]) -> Spawn:
+def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
     from ctypes import (
         CDLL,
         PyDLL,
@@ -72,18 +76,16 @@ def _through_ctypes(shared: Sequence[bytes], mask: set[int]) -> Spawn:
 
     attributes = create_string_buffer(_ROOM)
     flags = _POSIX_SPAWN_SETPGROUP | _POSIX_SPAWN_SETSIGDEF | _POSIX_SPAWN_SETSIGMASK
-    defaults, kept = create_string_buffer(_ROOM), create_string_buffer(_ROOM)
+    defaults, none = create_string_buffer(_ROOM), create_string_buffer(_ROOM)
     quick.sigemptyset(defaults)
-    quick.sigemptyset(kept)
+    quick.sigemptyset(none)
     for restored in _RESTORED_SIGNALS:
         quick.sigaddset(defaults, int(restored))
-    for blocked in mask:
-        quick.sigaddset(kept, int(blocked))
     quick.posix_spawnattr_init(attributes)
     quick.posix_spawnattr_setflags(attributes, c_short(flags))
     quick.posix_spawnattr_setpgroup(attributes, 0)
     quick.posix_spawnattr_setsigdefault(attributes, defaults)
-    quick.posix_spawnattr_setsigmask(attributes, kept)
+    quick.posix_spawnattr_setsigmask(attributes, none)
 
     # The addresses are copied for each process, the texts never: there may be a hundred.
     addresses = (c_char_p * len(shared))(*shared)
@@ -125,7 +127,7 @@ def _through_ctypes(shared: Sequence[bytes], mask: set[int]) -> Spawn:
     return start
 
 
-def _through_python(shared: Sequence[bytes], mask: set[int]) -> Spawn:
+def _through_python(shared: Sequence[bytes]) -> Spawn:
     one_at_a_time = threading.Lock()  # A process has one current folder, for all its threads.
 
     def start(
@@ -149,7 +151,7 @@ def _through_python(shared: Sequence[bytes], mask: set[int]) -> Spawn:
                     (os.POSIX_SPAWN_DUP2, output, 2),
                 ],
                 setpgroup=0,
-                setsigmask=mask,
+                setsigmask=(),
                 setsigdef=_RESTORED_SIGNALS,
             )
 

@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 
-from queuectl.errors import CouldNotDo
+from queuectl.engine import birth, systemd
+from queuectl.errors import QueuectlError
 
 if sys.platform == "win32":
     from queuectl import windows
@@ -15,46 +16,46 @@ if sys.platform == "win32":
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
 
-_READY = b"ready\n"
+    Work = Callable[[Callable[[], None]], None]
+
 _LEAST_LIFE_SECONDS = 1.0
 """A process that ends sooner is started again only after this long, so that no loop spins."""
 
+_WATCHDOG_SECONDS = 1.0
+
 
 def supervise(
-    count: int,
-    work: Callable[[Callable[[], None]], int],
-    *,
-    say: Callable[[str], None],
-    on_ready: Callable[[], None],
+    count: int, work: Work, *, say: Callable[[str], None], on_ready: Callable[[], None]
 ) -> None:
-    """Runs `work(on_ready)` in `count` processes until each has ended with status 0.
+    """Runs `work(on_ready)` in `count` processes until each has ended without an error.
 
     One that ends otherwise is started again, unless it had never been ready. SIGTERM and SIGINT
-    are passed on, and end this too once the processes have ended. Raises CouldNotDo when a
-    process cannot be started in the first place.
+    are passed on, and end this too once the processes have ended. Raises what kept the first ones
+    from starting.
     """
-    if sys.platform == "win32" and windows.started_as() == windows.SUPERVISED:
-        _serve(work, sys.stdout.fileno())
     children: dict[int, float] = {}
-    stopped_by = 0
+    stops: list[int] = []  # The signals that came.
 
     def tell_all(number: int, _frame: object) -> None:
         for pid in children:
             _kill(pid, number)
 
     def stop(number: int, _frame: object) -> None:
-        nonlocal stopped_by
-        stopped_by = number
+        stops.append(number)
+        systemd.notify("STOPPING=1")
         tell_all(number, None)
 
-    def start_one() -> bool:
-        pid, ready = _start(work)
+    def start_one() -> None:
+        pid = birth.start(birth.SUPERVISED, lambda ready: _live(work, ready))
         children[pid] = time.monotonic()
-        if stopped_by:
-            _kill(pid, stopped_by)  # It was not among those that were told.
-        return ready
+        for number in stops:
+            _kill(pid, number)  # It was not among those that were told.
+
+    def end_all() -> None:
+        stop(signal.SIGTERM, None)
+        while children:
+            children.pop(_wait_for_one()[0], None)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -62,58 +63,50 @@ def supervise(
         signal.signal(signal.SIGBREAK, stop)
     else:
         signal.signal(signal.SIGHUP, tell_all)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
-    while len(children) < count and not stopped_by:
-        if not start_one() and not stopped_by:
-            stop(signal.SIGTERM, None)
-            while children:
-                children.pop(_wait_for_one()[0], None)
-            raise CouldNotDo("a worker process could not be started; see what it said above")
+    while len(children) < count and not stops:
+        try:
+            start_one()
+        except QueuectlError:
+            if stops:
+                break
+            end_all()
+            raise
     on_ready()
+    _keep_systemd_informed()
     while children:
         pid, status = _wait_for_one()
         born = children.pop(pid, None)
-        if born is None or status == 0 or stopped_by:
+        if born is None or status == 0 or stops:
             continue
         say(f"worker process {pid} ended unexpectedly; starting another")
         time.sleep(max(0.0, _LEAST_LIFE_SECONDS - (time.monotonic() - born)))
-        if not stopped_by:
-            start_one()
+        while not stops:
+            try:
+                start_one()
+                break
+            except QueuectlError as error:
+                say(f"cannot start another: {error.message}; trying again")
+                time.sleep(_LEAST_LIFE_SECONDS)
 
 
-def _start(work: Callable[[Callable[[], None]], int]) -> tuple[int, bool]:
-    """Starts one process; returns its pid and whether it became ready."""
-    if sys.platform == "win32":
-        pid, report = windows.start_again(windows.SUPERVISED)
-    else:
-        ready_out, ready_in = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(ready_out)
-            _serve(work, ready_in)
-        os.close(ready_in)
-        with os.fdopen(ready_out, "rb") as stream:
-            report = stream.readline()
-    return pid, report == _READY
+def _live(work: Work, on_ready: Callable[[], None]) -> None:
+    """The life of one process. Its parent's handlers, terminal and listener are not for it."""
+    os.environ.pop("NOTIFY_SOCKET", None)
+    if sys.platform != "win32":
+        # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
+        os.setpgid(0, 0)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+    work(on_ready)
 
 
-def _serve(work: Callable[[Callable[[], None]], int], report: int) -> NoReturn:
-    """The life of one process. Its own parent's handlers and terminal are not for it."""
-    status = 1
-    try:
-        if sys.platform != "win32":
-            # A group of its own: Ctrl-C reaches the parent alone, which passes it on once.
-            os.setpgid(0, 0)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-        status = work(lambda: _tell(report))
-    finally:
-        os._exit(status)
-
-
-def _tell(descriptor: int) -> None:
-    os.write(descriptor, _READY)
-    os.close(descriptor)
+def _keep_systemd_informed() -> None:
+    systemd.notify("READY=1")
+    if sys.platform != "win32" and "NOTIFY_SOCKET" in os.environ:
+        signal.signal(signal.SIGALRM, lambda number, frame: systemd.notify("WATCHDOG=1"))
+        signal.setitimer(signal.ITIMER_REAL, _WATCHDOG_SECONDS, _WATCHDOG_SECONDS)
 
 
 def _wait_for_one() -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def notify(state: str) -> None:
@@ -14,9 +15,10 @@ def notify(state: str) -> None:
 
     if address.startswith("@"):
         address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.connect(address)
-            channel.sendall(state.encode())
-    except OSError:
-        pass  # Whoever started us is gone, or is not systemd; the work goes on.
+    if sys.platform != "win32":
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.connect(address)
+                channel.sendall(state.encode())
+        except OSError:
+            pass  # Whoever started us is gone, or is not systemd; the work goes on.

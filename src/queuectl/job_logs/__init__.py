@@ -7,11 +7,15 @@ its limit has its middle cut out, see `cutting`.
 from __future__ import annotations
 
 import os
+import sys
 
 from queuectl.errors import CouldNotDo, EnvironmentFault
 from queuectl.job_logs import files
 from queuectl.job_logs.open_log import OpenLog, header
 from queuectl.text import visible
+
+if sys.platform == "win32":
+    from queuectl import windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +82,10 @@ class JobLogs:
             command=command,
             cwd=cwd,
         )
-        fd = os.open(path, files.APPEND, 0o600)
+        if sys.platform == "win32":
+            fd = windows.open_append(path)
+        else:
+            fd = os.open(path, files.APPEND, 0o600)
         try:
             return OpenLog(fd, path, attempt, line, max_bytes)
         except OSError:

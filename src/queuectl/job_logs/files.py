@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 # Windows has no close-on-exec flag (it is its default) and no such links; it alone has O_BINARY.
 _COMMON: int = (
@@ -17,21 +18,23 @@ REWRITE = os.O_RDWR | _COMMON
 
 def read_at(fd: int, count: int, offset: int) -> bytes:
     """Up to `count` bytes from `offset`; fewer only at the end of the file."""
-    if hasattr(os, "pread"):
-        return os.pread(fd, count, offset)
-    os.lseek(fd, offset, os.SEEK_SET)
-    return os.read(fd, count)
+    if sys.platform == "win32":
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, count)
+    else:
+        data = os.pread(fd, count, offset)
+    return data
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:
     """Write all of `data` at `offset`, over what is there. Raises OSError on a full disk."""
     left = memoryview(data)
     while left:
-        if hasattr(os, "pwrite"):
-            count = os.pwrite(fd, left, offset)
-        else:
+        if sys.platform == "win32":
             os.lseek(fd, offset, os.SEEK_SET)
             count = os.write(fd, left)
+        else:
+            count = os.pwrite(fd, left, offset)
         left = left[count:]
         offset += count
 

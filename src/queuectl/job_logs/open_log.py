@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 
 from queuectl.job_logs import files
 from queuectl.jobs.when import iso
@@ -35,7 +36,10 @@ class OpenLog:
     def discard(self) -> None:
         """Take the header line back and close the file: the attempt was not begun after all."""
         with contextlib.suppress(OSError):
-            os.ftruncate(self.fd, self.start)
+            if sys.platform == "win32":
+                os.truncate(self._path, self.start)  # The descriptor may only append.
+            else:
+                os.ftruncate(self.fd, self.start)
         with contextlib.suppress(OSError):
             os.close(self.fd)
         self.fd = -1
@@ -87,6 +91,23 @@ class OpenLog:
         from queuectl.job_logs.cutting import Cutter
 
         return Cutter(self.fd, self._path, self.start, self.max_bytes)
+
+
+class NoLog:
+    """In place of the log of an attempt that could not have one."""
+
+    __slots__ = ()
+    fd = -1
+    start = None
+
+    def limit(self) -> None:
+        """There is nothing to limit."""
+
+    def discard(self) -> None:
+        """There is nothing to take back."""
+
+    def close(self, _outcome_text: str, _finished_at: int, _seconds: float) -> None:
+        """There is nowhere to say how it ended."""
 
 
 def header(

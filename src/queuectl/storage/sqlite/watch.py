@@ -12,6 +12,9 @@ import select
 import sys
 import time
 
+if sys.platform == "win32":
+    from queuectl import windows
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +42,9 @@ class ChangeWatch:
         self._changes = changes
         self._poll_seconds = poll_seconds
         self._wake_out, self._wake_in = os.pipe()
-        os.set_blocking(self._wake_out, False)
-        os.set_blocking(self._wake_in, False)
+        if sys.platform != "win32":
+            os.set_blocking(self._wake_out, False)
+            os.set_blocking(self._wake_in, False)
         self._alarm = _Poller([self._wake_out])
         self._everything: _Poller | None = None
         self._inotify: int | None = None
@@ -105,7 +109,8 @@ class ChangeWatch:
                 longest = SAFETY_SECONDS
 
     def _begin_to_watch(self) -> _Poller:
-        self._inotify = _watch_file(self._database + "-wal")
+        if sys.platform == "linux":
+            self._inotify = _watch_file(self._database + "-wal")
         return _Poller([fd for fd in (self._wake_out, self._inotify) if fd is not None])
 
     def _see_change(self) -> bool:
@@ -117,32 +122,55 @@ class ChangeWatch:
         return True
 
 
+if sys.platform == "win32":
+
+    class PolledWatch(ChangeWatch):
+        """The same with what there is on Windows: asking, and a bell to be woken by."""
+
+        def __init__(self, changes: Callable[[], int], poll_seconds: float) -> None:
+            self._changes = changes
+            self._poll_seconds = poll_seconds
+            self._bell = windows.Bell()
+            self.seen = changes()
+
+        def close(self) -> None:
+            self._bell.close()
+
+        def wake(self) -> None:
+            self._bell.ring()
+
+        def doze(self, seconds: float) -> None:
+            self._bell.wait(seconds)
+
+        def wait(self, seconds: float) -> bool:
+            deadline = time.monotonic() + seconds
+            while not self.changed():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if self._bell.wait(min(left, self._poll_seconds)):
+                    return self.changed()
+            return True
+
+
 class _Poller:
-    """`select.poll` where there is one: it has no limit on the number of a descriptor."""
+    """`select.poll`, which has no limit on the number of a descriptor."""
 
     def __init__(self, fds: list[int]) -> None:
-        self._fds = fds
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll is not None:
+        if sys.platform != "win32":
+            self._poll = select.poll()
             for fd in fds:
                 self._poll.register(fd, select.POLLIN)
 
     def wait(self, seconds: float) -> list[int]:
-        if self._poll is not None:
-            return [fd for fd, _ in self._poll.poll(seconds * 1000)]
-        return _wait_on_windows(seconds)
-
-
-def _wait_on_windows(seconds: float) -> list[int]:
-    # Pipes cannot be waited for there; the change counter is asked again soon.
-    time.sleep(min(seconds, 0.05))
-    return []
+        ready: list[int] = []
+        if sys.platform != "win32":
+            ready = [fd for fd, _ in self._poll.poll(seconds * 1000)]
+        return ready
 
 
 def _watch_file(path: str) -> int | None:
     """An inotify descriptor for writes to the file, or None where there is no such thing."""
-    if sys.platform != "linux":
-        return None
     import ctypes
 
     try:
