@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from queuectl.storage.records import WorkerRecord
 
-_PROC = os.path.exists("/proc/self/stat")
+_PROC = sys.platform != "win32" and os.path.exists("/proc/self/stat")
 
 
 class Identity:

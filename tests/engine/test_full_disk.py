@@ -188,11 +188,12 @@ def test_a_second_interrupt_ends_a_worker_on_a_full_disk(small: tuple[Sandbox, D
 
 def test_a_limit_on_file_sizes_is_like_a_full_disk(sandbox: Sandbox) -> None:
     """A worker whose files may not grow any more says that there is no room, and loses nothing."""
-    sandbox.enqueue("true")
-    jobs = [sandbox.enqueue("echo $QUEUECTL_JOB_ID >> marks") for _ in range(300)]
+    command = {"command": "echo $QUEUECTL_JOB_ID >> marks", "cwd": str(sandbox.folder)}
+    jobs = sandbox.queue.enqueue_many([command] * 300)
+    sandbox.close_queue()
+    size = sandbox.database.stat().st_size + 150_000
 
     def limit() -> None:
-        size = 200_000
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     worker = sandbox.start_worker(limit=limit, ready=False)

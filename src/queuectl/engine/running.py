@@ -26,6 +26,8 @@ class Running:
         self._clock = clock
         self._lock = threading.Lock()
         self._attempts: set[Attempt] = set()
+        self.started = 0
+        """How many attempts there have been."""
         self.grace_seconds = 0.0
         """Between SIGTERM and SIGKILL."""
 
@@ -36,6 +38,7 @@ class Running:
         """An attempt was started."""
         with self._lock:
             self._attempts.add(attempt)
+            self.started += 1
 
     def remove(self, attempt: Attempt) -> None:
         """It has ended."""

@@ -60,6 +60,7 @@ class Worker:
         self._say = say
         self._running = Running(database, clock)
         self._paused_until_ticks = 0
+        self._started_at_complaint = -1
         self._stop_deadline_ticks: int | None = None
         self._failure: QueuectlError | None = None
         if sys.platform == "win32":
@@ -156,7 +157,9 @@ class Worker:
 
     def _pause(self, reason: str) -> None:
         """Starts nothing for a while, for want of room."""
-        if not self._paused_until_ticks:
+        if self._started_at_complaint != self._running.started:
+            # Said once, until a command could be started again.
+            self._started_at_complaint = self._running.started
             self._say(f"{reason}; starting nothing for now")
         self.ledger.accept(False)
         self._paused_until_ticks = self._clock.ticks() + _PAUSE_TICKS
