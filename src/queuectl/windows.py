@@ -195,6 +195,9 @@ if sys.platform == "win32":
             """Closes it, and ends what is in it."""
             _kernel32.CloseHandle(self._handle)
 
+    def _has_console() -> bool:
+        return _kernel32.GetConsoleProcessList((wintypes.DWORD * 1)(), 1) != 0
+
     OUT_OF_RESOURCES = (4, 8, 14, 1450, 1455)
     """Errors of CreateProcess that say that the machine has no room: for files, memory, others."""
 
@@ -223,7 +226,7 @@ if sys.platform == "win32":
                 stderr=output,
                 cwd=folder,
                 env=environ,
-                creationflags=command_flags(has_console=_kernel32.GetConsoleCP() != 0),
+                creationflags=command_flags(has_console=_has_console()),
             )
         except BaseException:
             job.close()

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from queuectl.errors import InvalidInput
 from tests.support import Sandbox, wait_until
 
 
@@ -99,6 +100,30 @@ def test_a_folder_that_is_gone_is_told_from_a_failure_of_the_command(sandbox: Sa
     assert str(folder) in str(found.error)
     assert "No such file or directory" in str(found.error)
     assert not (sandbox.folder / "ran").exists()
+
+
+def test_a_command_that_the_system_refuses_to_start_breaks_nothing(sandbox: Sandbox) -> None:
+    """With more variables than fit it fails for that reason, in its turn, and the queue goes on."""
+    env = {f"VARIABLE_{n}": "x" * 120_000 for n in range(20)}
+    job = sandbox.enqueue("true", env=env, max_retries=1, backoff_base=0)
+    after = sandbox.enqueue("true")
+    sandbox.drain()
+    assert sandbox.outcomes(job) == ["not_started", "not_started"]
+    assert "Argument list too long" in str(sandbox.job(job).error)
+    assert sandbox.state(after) == "completed"
+
+
+@pytest.mark.parametrize("env", [{}, {"PATH": "/bin"}], ids=["directly", "by the shell"])
+def test_the_longest_command_that_is_accepted_can_be_started(
+    sandbox: Sandbox, env: dict[str, str]
+) -> None:
+    """What enqueue takes is not refused by the system later, however it is started."""
+    command = "/bin/true ".ljust(131_071, "x")
+    job = sandbox.enqueue(command, env=env)
+    sandbox.drain()
+    assert sandbox.outcomes(job) == ["succeeded"]
+    with pytest.raises(InvalidInput, match="more than"):
+        sandbox.enqueue(command + "x")
 
 
 def test_exit_statuses_are_recorded_for_what_they_are(sandbox: Sandbox) -> None:

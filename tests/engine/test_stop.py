@@ -9,7 +9,8 @@ from functools import partial
 from tests.support import Sandbox, wait_until
 
 BUSY = "echo start >> marks; while [ ! -e go ]; do sleep 0.02; done; echo end >> marks"
-STUBBORN = "trap '' TERM INT; echo start >> marks; while :; do sleep 0.05; done"
+LOOP = "while :; do sleep 0.05; done"
+STUBBORN = f"trap '' TERM INT; echo start >> marks; {LOOP}"
 
 
 def test_sigterm_lets_running_jobs_finish_and_starts_no_more(sandbox: Sandbox) -> None:
@@ -79,6 +80,20 @@ def test_worker_stop_waits_for_running_jobs(sandbox: Sandbox) -> None:
     assert sandbox.run("worker-stop", "--all").returncode == 0
     assert worker.wait() == 0
     assert sandbox.outcomes(job) == ["succeeded"]
+
+
+def test_a_cancelled_job_is_not_given_back_by_a_stop(sandbox: Sandbox) -> None:
+    """A job that is being cancelled when its worker is stopped as well ends as cancelled."""
+    sandbox.configure(kill_grace_seconds=1)
+    job = sandbox.enqueue("trap 'echo told >> marks' TERM; echo start >> marks; " + LOOP)
+    worker = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    sandbox.queue.cancel([job])
+    sandbox.wait_marks(2)
+    assert sandbox.run("worker-stop", "--all", "--timeout", "0").returncode == 0
+    assert worker.wait() == 0
+    assert sandbox.state(job) == "cancelled"
+    assert sandbox.outcomes(job) == ["cancelled"]
 
 
 def test_a_second_interrupt_ends_everything_at_once(sandbox: Sandbox) -> None:

@@ -5,9 +5,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from queuectl import processes
+from queuectl.clock import Clock
+from queuectl.storage import open_worker_storage
+from queuectl.storage.records import NewWorker
 from tests.support import Sandbox, wait_until
 
 # The first run hangs, with a child in a session of its own that notes how long it lives; a later
@@ -224,3 +229,73 @@ def test_a_queue_that_is_reached_by_another_path_is_the_same_queue(sandbox: Sand
     assert sandbox.marks() == ["run 2"]
     assert sandbox.outcomes(job) == ["lost", "succeeded"]
     assert sandbox.processes() == []
+
+
+def test_a_job_that_is_cancelled_while_its_worker_is_gone_never_runs_again(
+    sandbox: Sandbox,
+) -> None:
+    """A cancel that no living worker could heed is heeded by the rescue."""
+    job = hang(sandbox)
+    lose(sandbox)
+    assert sandbox.queue.cancel([job]) == [job]
+    sandbox.drain()
+    assert sandbox.state(job) == "cancelled"
+    assert sandbox.marks() == []
+    assert sandbox.processes() == []
+
+
+def _register(sandbox: Sandbox, facts: dict[str, Any]) -> str:
+    """Registers this living process as a worker, but for some facts, and lets it hold a job."""
+    me = processes.this_process()
+    worker = NewWorker(
+        id="w",
+        name="w",
+        host=me.host,
+        boot_id=me.boot_id,
+        process_space=me.process_space,
+        pid=me.pid,
+        process_started=me.process_started,
+        slots=1,
+        mode="foreground",
+        lease_seconds=30,
+    )._replace(**facts)
+    job = sandbox.enqueue("echo run $QUEUECTL_ATTEMPT >> marks")
+    storage = open_worker_storage(str(sandbox.database), Clock())
+    storage.register(worker)
+    assert len(storage.exchange("w", [], 1).claims) == 1
+    storage.close()
+    return job
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"boot_id": "before the reboot"}, {"process_started": "1"}, {"pid": 4_194_304}],
+    ids=["reboot", "pid of another", "no such pid"],
+)
+def test_a_pid_alone_makes_no_worker_alive(sandbox: Sandbox, facts: dict[str, Any]) -> None:
+    """After a reboot, or when its number went to another process, a worker is gone, at once."""
+    job = _register(sandbox, facts)
+    sandbox.drain()
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    assert sandbox.marks() == ["run 2"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"host": "elsewhere", "boot_id": "x"}, {"process_space": "a container", "pid": 4_194_304}],
+    ids=["here", "another machine", "another container"],
+)
+def test_a_worker_that_may_live_keeps_its_job(sandbox: Sandbox, facts: dict[str, Any]) -> None:
+    """One that lives, or whose process cannot be seen from here, has its lease to be heard of."""
+    job = _register(sandbox, facts)
+    worker = sandbox.start_worker()
+    rounds = sandbox.queue.workers()[1].heartbeat_at
+    sandbox.configure(lease_seconds=2)
+    other = sandbox.start_worker()
+    wait_until(
+        lambda: max(w.heartbeat_at for w in sandbox.queue.workers()) > rounds + 3_000_000,
+        "some rounds go by",
+    )
+    assert sandbox.state(job) == "processing"
+    assert [worker.stop(), other.stop()] == [0, 0]
+    assert sandbox.marks() == []

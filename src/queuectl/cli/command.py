@@ -88,7 +88,9 @@ class Context:
         """A remark on stderr, unless `-q` asks for silence. `line` must be safe to show."""
         if not self.args.quiet:
             try:
-                print(line, file=sys.stderr, flush=True)
+                # In one piece: the threads of a worker all speak here.
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
             except (OSError, ValueError):
                 pass  # Nobody listens; that must not stop a worker.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
 
 from queuectl.engine import systemd
 from queuectl.engine.running import LOOK_SECONDS, Running
@@ -61,6 +62,7 @@ class Worker:
         self._running = Running(database, clock)
         self._paused_until_ticks = 0
         self._started_at_complaint = -1
+        self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
         self._failure: QueuectlError | None = None
         if sys.platform == "win32":
@@ -157,12 +159,14 @@ class Worker:
 
     def _pause(self, reason: str) -> None:
         """Starts nothing for a while, for want of room."""
-        if self._started_at_complaint != self._running.started:
+        with self._pausing:
             # Said once, until a command could be started again.
+            news = self._started_at_complaint != self._running.started
             self._started_at_complaint = self._running.started
+            self._paused_until_ticks = self._clock.ticks() + _PAUSE_TICKS
+        if news:
             self._say(f"{reason}; starting nothing for now")
         self.ledger.accept(False)
-        self._paused_until_ticks = self._clock.ticks() + _PAUSE_TICKS
         self.wake()
 
     # ---- the loop
