@@ -325,6 +325,9 @@ if sys.platform == "win32":
             """What `signal.set_wakeup_fd` wants."""
             return self._in.fileno()
 
+        def listen(self, descriptor: int) -> None:
+            """There is nothing else to wait for here."""
+
         def ring(self) -> None:
             """Ends the wait, or the next one. Never blocks."""
             try:

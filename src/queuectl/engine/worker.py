@@ -4,19 +4,14 @@ thread, which minds the time, the signals and what other people want.
 
 from __future__ import annotations
 
-import os
-import select
-import sys
 import threading
 
+from queuectl.bell import Bell
 from queuectl.engine import systemd
 from queuectl.engine.running import LOOK_SECONDS, Running
 from queuectl.engine.slots import Slots
 from queuectl.errors import CouldNotDo
 from queuectl.jobs.outcome import Policy
-
-if sys.platform == "win32":
-    from queuectl import windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,14 +60,7 @@ class Worker:
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
         self._failure: QueuectlError | None = None
-        if sys.platform == "win32":
-            self._bell = windows.Bell()
-        else:
-            self._wake_out, self._wake_in = os.pipe()
-            os.set_blocking(self._wake_out, False)
-            os.set_blocking(self._wake_in, False)
-            self._poll = select.poll()
-            self._poll.register(self._wake_out, select.POLLIN)
+        self._bell = Bell()
         self.configure(config)
         self.ledger = make_ledger(self.wake)
         self._slots = Slots(
@@ -103,21 +91,11 @@ class Worker:
     @property
     def wake_descriptor(self) -> int:
         """A byte written here makes the loop look around: what `signal.set_wakeup_fd` wants."""
-        if sys.platform == "win32":
-            descriptor = self._bell.descriptor
-        else:
-            descriptor = self._wake_in
-        return descriptor
+        return self._bell.descriptor
 
     def wake(self) -> None:
         """Makes the loop look around. Never blocks; may be called from any thread."""
-        if sys.platform == "win32":
-            self._bell.ring()
-        else:
-            try:
-                os.write(self._wake_in, b".")
-            except BlockingIOError:
-                pass  # It has not yet come to what woke it before.
+        self._bell.ring()
 
     def stop(self, timeout: float | None = None) -> None:
         """Starts no more commands; those that run may take `timeout` more seconds (None: as
@@ -247,10 +225,4 @@ class Worker:
             seconds = pause
         if self._stop_deadline_ticks is not None:
             seconds = min(pause, LOOK_SECONDS / 10)
-        if sys.platform == "win32":
-            self._bell.wait(seconds)
-        elif self._poll.poll(None if seconds is None else seconds * 1000):
-            try:
-                os.read(self._wake_out, 65536)
-            except BlockingIOError:
-                pass
+        self._bell.wait(seconds)

@@ -8,12 +8,10 @@ Elsewhere the counter is asked regularly.
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
-if sys.platform == "win32":
-    from queuectl import windows
+from queuectl.bell import Bell, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,28 +38,23 @@ class ChangeWatch:
     def __init__(self, database: str, changes: Callable[[], int], poll_seconds: float) -> None:
         self._database = database
         self._changes = changes
-        self._poll_seconds = poll_seconds
-        self._wake_out, self._wake_in = os.pipe()
-        if sys.platform != "win32":
-            os.set_blocking(self._wake_out, False)
-            os.set_blocking(self._wake_in, False)
-        self._alarm = _Poller([self._wake_out])
-        self._everything: _Poller | None = None
+        self._longest = poll_seconds
+        self._bell = Bell()
+        self._is_watching = False
         self._inotify: int | None = None
+        self._heard = 0.0
         self.seen = changes()
         """The change counter when it was last looked at."""
 
     def close(self) -> None:
-        for fd in (self._wake_out, self._wake_in, self._inotify):
-            if fd is not None:
-                os.close(fd)
+        """Frees what it holds."""
+        self._bell.close()
+        if self._inotify is not None:
+            os.close(self._inotify)
 
     def wake(self) -> None:
-        """Ends the sleep of another thread in `wait`, or its next one. Never blocks."""
-        try:
-            os.write(self._wake_in, b".")
-        except BlockingIOError:
-            pass  # It is awake already, many times over.
+        """Ends the sleep of another thread, or its next one. Never blocks."""
+        self._bell.ring()
 
     def changed(self) -> bool:
         """Whether somebody else changed the database since this was last asked."""
@@ -70,48 +63,53 @@ class ChangeWatch:
 
     def doze(self, seconds: float) -> None:
         """Sleeps up to `seconds`, or until woken, whatever happens in the database."""
-        self._alarm.wait(seconds)
-        _drain(self._wake_out)
+        deadline = time.monotonic() + seconds
+        while not self._bell.wait(max(0.0, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                return
+            self._hear()
 
     def wait(self, seconds: float) -> bool:
         """Sleeps up to `seconds`; true when the database changed, false when woken or in time."""
-        if self._everything is None:
+        if not self._is_watching:
             # The first sleep is a short one, without the kernel's help: taking that back at the
             # end costs 10 ms, which a worker that only drains the queue need not pay.
             if self.changed():
                 return True
             self.doze(min(seconds, SETTLE_SECONDS))
-            self._everything = self._begin_to_watch()
+            self._begin_to_watch()
             return self.changed()
         deadline = time.monotonic() + seconds
         # Reports that lie there are mostly of our own writes. One may be of a write that cannot be
         # seen yet: so the first sleep is as short as that can take.
-        longest = self._poll_seconds
-        if self._inotify is not None and _drain(self._inotify):
-            longest = SETTLE_SECONDS
-        elif self._inotify is not None:
-            longest = SAFETY_SECONDS
-        while True:
-            if self.changed():
-                return True
+        self._hear()
+        heard_seconds_ago = time.monotonic() - self._heard
+        longest = SETTLE_SECONDS if heard_seconds_ago < SETTLE_SECONDS else self._longest
+        while not self.changed():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            ready = self._everything.wait(min(left, longest))
-            if self._wake_out in ready:
-                _drain(self._wake_out)
+            if self._bell.wait(min(left, longest)):
                 return self.changed()
-            if self._inotify in ready:
-                _drain(self._inotify)
-                if self._see_change():
-                    return True
-            if self._inotify is not None:
-                longest = SAFETY_SECONDS
+            if self._hear() and self._see_change():
+                return True
+            longest = self._longest
+        return True
 
-    def _begin_to_watch(self) -> _Poller:
+    def _begin_to_watch(self) -> None:
+        self._is_watching = True
         if sys.platform == "linux":
             self._inotify = _watch_file(self._database + "-wal")
-        return _Poller([fd for fd in (self._wake_out, self._inotify) if fd is not None])
+            if self._inotify is not None:
+                self._bell.listen(self._inotify)
+                self._longest = SAFETY_SECONDS
+
+    def _hear(self) -> bool:
+        """Whether the kernel has reported a write."""
+        heard = self._inotify is not None and drain(self._inotify)
+        if heard:
+            self._heard = time.monotonic()
+        return heard
 
     def _see_change(self) -> bool:
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -120,53 +118,6 @@ class ChangeWatch:
                 return False
             time.sleep(0.001)
         return True
-
-
-if sys.platform == "win32":
-
-    class PolledWatch(ChangeWatch):
-        """The same with what there is on Windows: asking, and a bell to be woken by."""
-
-        def __init__(self, changes: Callable[[], int], poll_seconds: float) -> None:
-            self._changes = changes
-            self._poll_seconds = poll_seconds
-            self._bell = windows.Bell()
-            self.seen = changes()
-
-        def close(self) -> None:
-            self._bell.close()
-
-        def wake(self) -> None:
-            self._bell.ring()
-
-        def doze(self, seconds: float) -> None:
-            self._bell.wait(seconds)
-
-        def wait(self, seconds: float) -> bool:
-            deadline = time.monotonic() + seconds
-            while not self.changed():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                if self._bell.wait(min(left, self._poll_seconds)):
-                    return self.changed()
-            return True
-
-
-class _Poller:
-    """`select.poll`, which has no limit on the number of a descriptor."""
-
-    def __init__(self, fds: list[int]) -> None:
-        if sys.platform != "win32":
-            self._poll = select.poll()
-            for fd in fds:
-                self._poll.register(fd, select.POLLIN)
-
-    def wait(self, seconds: float) -> list[int]:
-        ready: list[int] = []
-        if sys.platform != "win32":
-            ready = [fd for fd, _ in self._poll.poll(seconds * 1000)]
-        return ready
 
 
 def _watch_file(path: str) -> int | None:
@@ -184,14 +135,3 @@ def _watch_file(path: str) -> int | None:
         os.close(fd)  # The user's limit on watches is reached, or the file system has none.
         return None
     return int(fd)
-
-
-def _drain(fd: int) -> bool:
-    """Empties a pipe; whether there was anything in it."""
-    drained = False
-    try:
-        while len(os.read(fd, 65536)) == 65536:
-            drained = True
-    except BlockingIOError:
-        return drained
-    return True

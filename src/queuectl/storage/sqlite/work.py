@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import apsw
 
@@ -22,9 +21,6 @@ from queuectl.storage.sqlite.connection import (
 )
 from queuectl.storage.sqlite.rows import worker_record
 from queuectl.storage.sqlite.watch import ChangeWatch
-
-if sys.platform == "win32":
-    from queuectl.storage.sqlite.watch import PolledWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,11 +191,7 @@ class SqliteWorkerStorage:
     # ---- waking up, and the clock
 
     def watch(self, poll_seconds: float) -> ChangeWatch:
-        if sys.platform == "win32":
-            watch: ChangeWatch = PolledWatch(self._changes, poll_seconds)
-        else:
-            watch = ChangeWatch(self.path, self._changes, poll_seconds)
-        return watch
+        return ChangeWatch(self.path, self._changes, poll_seconds)
 
     def _changes(self) -> int:
         with translated(self.path):
