@@ -1,4 +1,4 @@
-"""Facts about processes: who this one is, whether another still lives, which belong to a job."""
+"""Facts about processes: who this one is, and whether another, a group, a worker still lives."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from queuectl.storage.records import WorkerRecord
 
-_PROC = sys.platform != "win32" and os.path.exists("/proc/self/stat")
+HAS_PROC = sys.platform != "win32" and os.path.exists("/proc/self/stat")
 
 
 class Identity:
@@ -69,7 +67,7 @@ def started(pid: int) -> str | None:
 
     A zombie is gone: nothing of it will run any more, whether or not its parent reaps it.
     """
-    if not _PROC:
+    if not HAS_PROC:
         return _started_elsewhere(pid)
     fields = _status(pid)
     if fields is None:
@@ -103,10 +101,10 @@ def group_lives(group: int) -> bool:
             return False
         except PermissionError:
             return True
-    if not _PROC:
+    if not HAS_PROC:
         return True
     wanted = b"%d" % group
-    for pid in _pids():
+    for pid in process_ids():
         fields = _status(pid)
         if fields is not None and fields[2] == wanted and fields[0] not in _ZOMBIE:
             return True
@@ -116,17 +114,21 @@ def group_lives(group: int) -> bool:
 _ZOMBIE = (b"Z", b"X")
 
 
-def _pids() -> list[int]:
+def process_ids() -> list[int]:
+    """All processes there are, as /proc shows them."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _status(pid: int) -> list[bytes] | None:
-    """The fields of /proc/PID/stat from the state on (proc_pid_stat(5)); None when it is gone."""
+    """The fields of /proc/PID/stat from the state on (proc_pid_stat(5)); None when it is gone.
+
+    Raises OSError when that cannot be told, for want of a descriptor or of memory.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name in parentheses may hold anything, also spaces and parentheses.
             return file.read().rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
 
@@ -180,63 +182,3 @@ def is_alive(worker: WorkerRecord) -> bool:
     from queuectl.clock import Clock
 
     return judge_worker(worker, this_process(), Clock().now()) == Judgement.ALIVE
-
-
-def of_job(database: str, job_id: str, attempt: int | None = None) -> list[int]:
-    """The processes that carry this job's marks in their environment, wherever they moved.
-
-    With `attempt`, only those of that attempt. Processes of other users cannot be seen.
-    """
-    wanted = {
-        b"QUEUECTL_DB_PATH=" + os.fsencode(database),
-        b"QUEUECTL_JOB_ID=" + os.fsencode(job_id),
-    }
-    if attempt is not None:
-        wanted.add(b"QUEUECTL_ATTEMPT=%d" % attempt)
-    me = os.getpid()
-    return [pid for pid, marks in _marked() if pid != me and wanted <= marks]
-
-
-def marked_for(database: str) -> dict[int, tuple[str, str]]:
-    """Every process that carries the marks of a job of this database: pid to (job id, attempt)."""
-    wanted = b"QUEUECTL_DB_PATH=" + os.fsencode(database)
-    found = {}
-    for pid, marks in _marked():
-        if wanted in marks:
-            values = {name: value for name, _, value in (mark.partition(b"=") for mark in marks)}
-            job_id = os.fsdecode(values.get(b"QUEUECTL_JOB_ID", b""))
-            found[pid] = (job_id, os.fsdecode(values.get(b"QUEUECTL_ATTEMPT", b"")))
-    return found
-
-
-def _marked() -> Iterator[tuple[int, set[bytes]]]:
-    """The processes that have QUEUECTL_JOB_ID in their environment, with their QUEUECTL_ marks."""
-    for pid, environment in _environments():
-        if b"QUEUECTL_JOB_ID=" in environment:
-            yield (
-                pid,
-                {mark for mark in environment.split(b"\0") if mark.startswith(b"QUEUECTL_")},
-            )
-
-
-def _environments() -> Iterator[tuple[int, bytes]]:
-    if not _PROC:
-        yield from _environments_elsewhere()
-        return
-    for pid in _pids():
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                yield pid, file.read()
-        except OSError:
-            continue
-
-
-def _environments_elsewhere() -> Iterator[tuple[int, bytes]]:
-    import psutil
-
-    for process in psutil.process_iter():
-        try:
-            pairs = process.environ().items()
-        except (psutil.Error, OSError):
-            continue
-        yield process.pid, b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs)

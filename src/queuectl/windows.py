@@ -196,7 +196,7 @@ if sys.platform == "win32":
             _kernel32.CloseHandle(self._handle)
 
     def _has_console() -> bool:
-        return _kernel32.GetConsoleProcessList((wintypes.DWORD * 1)(), 1) != 0
+        return bool(_kernel32.GetConsoleProcessList((wintypes.DWORD * 1)(), 1))
 
     OUT_OF_RESOURCES = (4, 8, 14, 1450, 1455)
     """Errors of CreateProcess that say that the machine has no room: for files, memory, others."""

@@ -1,4 +1,4 @@
-"""A worker that does what it is told at one point of its life: dies there, stops there, or is slow.
+"""A worker that does what it is told at one point of its life: dies or stops there, is slow, or fails.
 
     FAULT='after claim commit: die' python tests/engine/faulty_worker.py worker-start ...
 
@@ -37,7 +37,11 @@ def _dawdle() -> None:
     time.sleep(float(os.environ["FAULT_SECONDS"]))
 
 
-ACTS = {"die": _die, "stop": _stop, "dawdle": _dawdle}
+def _raise() -> None:
+    raise RuntimeError("a defect")
+
+
+ACTS = {"die": _die, "stop": _stop, "dawdle": _dawdle, "raise": _raise}
 
 Condition = Callable[[tuple[Any, ...], Any], bool]
 """Whether a call is meant, by its arguments and, after it, its result."""

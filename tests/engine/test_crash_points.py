@@ -106,6 +106,22 @@ def test_a_rescuer_that_dies_leaves_its_work_to_the_next(sandbox: Sandbox, point
     assert sandbox.queue.workers() == []
 
 
+@pytest.mark.parametrize("point", ["before spawn", "after claim commit", "before settle commit"])
+def test_a_defect_ends_the_worker_and_loses_nothing(sandbox: Sandbox, point: str) -> None:
+    """An error that nobody foresaw, in whichever thread, does not leave a worker that lives and
+    does nothing: it says so, ends what it runs, fails, and the next one makes up for it.
+    """
+    running = sandbox.enqueue("test -e begun || { touch begun; sleep 300; }", priority=1)
+    others = [sandbox.enqueue("sleep 0.1") for _ in range(5)]
+    worker = faulty(sandbox, f"{point}: raise", "--count", "2", FAULT_AT="2")
+    assert worker.wait() == 1, worker.said
+    assert "unexpected RuntimeError" in worker.said
+    assert sandbox.processes() == []
+    sandbox.drain("--count", "2")
+    assert {sandbox.state(job) for job in [running, *others]} == {"completed"}
+    assert sandbox.queue.workers() == []
+
+
 def test_a_stop_in_the_middle_of_a_claim_leaves_no_job_behind(sandbox: Sandbox) -> None:
     """Jobs that arrive in the worker's hands just as it stops are given back, not left as running
     with nobody to run them.

@@ -108,5 +108,7 @@ def _output(sandbox: Sandbox, id: str) -> list[bytes]:
     """
     lines = sandbox.output(id).replace(b"sh: 1: exec: ", b"sh: 1: ").splitlines()
     return sorted(
-        line for line in lines if not line.startswith((b"BASH_ENV=", b"QUEUECTL_JOB_ID="))
+        line
+        for line in lines
+        if not line.startswith((b"BASH_ENV=", b"QUEUECTL_JOB_ID=", b"QUEUECTL_CLAIM="))
     )

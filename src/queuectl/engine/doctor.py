@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from queuectl import processes
+from queuectl import marks, processes
 from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import pidfile, tree
@@ -170,10 +170,17 @@ def _commands(workspace: Workspace, queue: JobQueue) -> Finding:
 
 def _orphaned_commands(workspace: Workspace, queue: JobQueue) -> set[int]:
     """Processes with the marks of a job of this queue that is not being run."""
-    marked = processes.marked_for(workspace.database)
+    members = marks.members(workspace.database)
     running = {(job.id, str(job.attempts)) for job in queue.list([State.PROCESSING]) if job.worker}
+    running_ids = {job_id for job_id, _ in running}
     mine = processes.ancestors()
-    return {pid for pid, marks in marked.items() if marks not in running and pid not in mine}
+    return {
+        member.pid
+        for member in members
+        if member.pid not in mine
+        and (member.job_id, member.attempt) not in running
+        and not (not member.attempt and member.job_id in running_ids)
+    }
 
 
 def _end_commands(workspace: Workspace, queue: JobQueue) -> str:

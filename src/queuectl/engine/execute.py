@@ -6,6 +6,7 @@ import errno
 
 from queuectl.engine.attempt import Attempt
 from queuectl.engine.launcher import NotStarted, OutOfResources
+from queuectl.errors import EnvironmentFault
 from queuectl.job_logs.open_log import NoLog
 from queuectl.jobs.outcome import not_started
 
@@ -92,7 +93,10 @@ class Executor:
                 max_bytes=self._log_max_bytes,
             )
         except FileNotFoundError:
-            self._logs.ensure_folder()  # Somebody removed it while we ran.
+            try:
+                self._logs.ensure_folder()  # Somebody removed it while we ran.
+            except EnvironmentFault as error:
+                raise OutOfResources(error.message) from None
             raise OutOfResources("the folder of the logs was gone; made it again") from None
         except OSError as error:
             if error.errno in _NO_ROOM:

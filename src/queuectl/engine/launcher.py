@@ -7,6 +7,8 @@ import os
 import sys
 
 from queuectl.engine.direct import environment_allows, program_and_words
+from queuectl.jobs.fields import COMMAND_BYTES
+from queuectl.marks import claim_mark
 from queuectl.text import visible
 
 if sys.platform == "win32":
@@ -58,6 +60,7 @@ if sys.platform == "win32":
                 "QUEUECTL_JOB_ID": claim.id,
                 "QUEUECTL_ATTEMPT": str(claim.attempt),
                 "QUEUECTL_MAX_RETRIES": str(claim.max_retries),
+                "QUEUECTL_CLAIM": claim_mark(claim.token, claim.seq),
             }
             if claim.env is not None:
                 given = _variables_given(claim.env)
@@ -108,7 +111,11 @@ else:
                         return spawn(plain[0].encode(), words, environ, folder, stdin, output)
                     except OSError:
                         pass  # The shell is asked to do it, and says what is wrong in its own words.
-                elif "/" in plain[0] and os.access(plain[0], os.X_OK):
+                elif (
+                    "/" in plain[0]
+                    and os.access(plain[0], os.X_OK)
+                    and len(command) + len("exec ") <= COMMAND_BYTES
+                ):
                     # The shell becomes the program, as in a direct start, so that a signal that ends
                     # it is seen as one.
                     command = "exec " + command
@@ -123,7 +130,13 @@ else:
 
 
 _NOT_HANDED_ON = (
-    *(b"PWD", b"QUEUECTL_JOB_ID", b"QUEUECTL_ATTEMPT", b"QUEUECTL_MAX_RETRIES"),  # set for each job
+    *(
+        b"PWD",
+        b"QUEUECTL_JOB_ID",
+        b"QUEUECTL_ATTEMPT",
+        b"QUEUECTL_MAX_RETRIES",
+        b"QUEUECTL_CLAIM",
+    ),  # set for each job
     *(b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID"),  # what systemd says to the worker alone
 )
 
@@ -134,6 +147,7 @@ def _variables_of(claim: Claim) -> list[bytes]:
         b"QUEUECTL_JOB_ID=" + claim.id.encode(),
         b"QUEUECTL_ATTEMPT=%d" % claim.attempt,
         b"QUEUECTL_MAX_RETRIES=%d" % claim.max_retries,
+        b"QUEUECTL_CLAIM=" + claim_mark(claim.token, claim.seq).encode(),
     ]
 
 

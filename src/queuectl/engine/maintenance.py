@@ -7,7 +7,6 @@ import threading
 
 from queuectl import processes
 from queuectl.engine.rescue import Patience, rescue_lost
-from queuectl.errors import QueuectlError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,10 +80,10 @@ class Maintenance(threading.Thread):
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""
-            except QueuectlError as error:
+            except Exception as error:  # noqa: BLE001 - the next round may go well
                 self._patience.forget()
-                if error.message != complaint:
-                    complaint = error.message
+                if str(error) != complaint:
+                    complaint = str(error)
                     self._say(f"cannot look after other workers: {complaint}")
             if _file_id(self._database) != file:
                 self._database_gone()

@@ -97,6 +97,7 @@ def rescue_lost(
     """One round: finds the lost workers and takes their jobs back.
 
     Without `patience` a worker is lost as soon as its lease is over. `except_for` is a worker's id.
+    Raises OSError when this machine does not let us look at its processes.
     """
     me = myself or processes.this_process()
     if patience is not None:
@@ -116,6 +117,6 @@ def rescue_lost(
             continue  # Tried again in the next round; until then its jobs stay where they are.
         jobs = storage.rescue(worker.id, lambda claim: judge(claim, LOST, policy), LOST)
         # A worker that was only stopped may have started one more command as it woke.
-        ended |= tree.end_orphans(database, held, 0) or set()
+        ended |= tree.end_orphans(database, held, 0, without_marks=False) or set()
         rescues.append(Rescue(worker, jobs, len(ended)))
     return rescues

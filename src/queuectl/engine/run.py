@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from queuectl import processes
 from queuectl.clock import Clock
@@ -74,6 +75,7 @@ def run_worker(
     `say` gets remarks for people, `on_ready` is called with the worker's name once it is
     registered. Raises the QueuectlError that kept it from going on.
     """
+    _require_utf8()
     clock = Clock()
     config = Config.load(workspace.config, os.environ)
     logs = JobLogs(workspace.logs)
@@ -82,16 +84,19 @@ def run_worker(
     name = f"{me.host}:{me.pid}"
     storage = open_worker_storage(workspace.database, clock)
     # What a lost worker held is due again before this one claims anything.
-    for rescue in rescue_lost(
-        storage,
-        workspace.database,
-        policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
-        clock=clock,
-        grace_seconds=config.kill_grace_seconds,
-        patience=Patience(),
-        myself=me,
-    ):
-        say(rescue.describe())
+    try:
+        for rescue in rescue_lost(
+            storage,
+            workspace.database,
+            policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
+            clock=clock,
+            grace_seconds=config.kill_grace_seconds,
+            patience=Patience(),
+            myself=me,
+        ):
+            say(rescue.describe())
+    except OSError as error:
+        say(f"cannot look after other workers: {error.strerror}")
 
     def new_worker() -> NewWorker:
         return NewWorker(
@@ -130,7 +135,12 @@ def run_worker(
         on_ended=on_ended,
     )
 
+    on_terminal = sys.stdin is not None and os.isatty(0)
+
     def reload() -> None:
+        if on_terminal and not os.isatty(0):
+            worker.stop()  # What hung up is the terminal that it ran in.
+            return
         try:
             worker.configure(Config.load(workspace.config, os.environ))
             say("read the configuration again")
@@ -159,6 +169,16 @@ def run_worker(
     finally:
         maintenance.close()
     return Tally(worker.ledger.completed, worker.ledger.failed)
+
+
+def _require_utf8() -> None:
+    """Commands, folders and names of logs are handed to the system as UTF-8."""
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() != "utf-8":
+        raise EnvironmentFault(
+            f"this system's encoding is {encoding}; a worker needs UTF-8",
+            hint="Start it with PYTHONUTF8=1, or in a locale such as C.UTF-8.",
+        )
 
 
 def _pat_watchdog(worker: Worker, clock: Clock) -> None:

@@ -1,7 +1,6 @@
 """Ending a command with everything it started: its process group, and what left the group.
 
-A process that moved to another group or session still carries the job's marks in its
-environment, and is found by them.
+What moved to another group or session is found by its marks (see `queuectl.marks`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import signal
 import sys
 import time
 
-from queuectl import processes
+from queuectl import marks, processes
 
 if sys.platform == "win32":
     from queuectl import windows
@@ -38,7 +37,11 @@ def send(pid: int, database: str, claim: Claim, number: int) -> None:
         windows.end_command(pid, politely=number == ASK)
     else:
         _send_group(pid, number)
-        for straggler in processes.of_job(database, claim.id, claim.attempt):
+        try:
+            stragglers = _stragglers(database, claim)
+        except OSError:
+            return  # They cannot be looked for now; the tree is not gone before they are.
+        for straggler in stragglers:
             _send_one(straggler, number)
 
 
@@ -47,21 +50,31 @@ def is_gone(pid: int, database: str, claim: Claim) -> bool:
     if sys.platform == "win32":
         gone = windows.is_gone(pid)
     else:
-        gone = not (
-            processes.group_lives(pid) or processes.of_job(database, claim.id, claim.attempt)
-        )
+        try:
+            gone = not (processes.group_lives(pid) or _stragglers(database, claim))
+        except OSError:
+            gone = False  # It cannot be told now; soon it can.
     return gone
 
 
-def end_orphans(database: str, claims: Iterable[Claim], grace_seconds: float) -> set[int] | None:
+def _stragglers(database: str, claim: Claim) -> set[int]:
+    return marks.of_runs(database, {marks.claim_mark(claim.token, claim.seq): claim.id})
+
+
+def end_orphans(
+    database: str, claims: Iterable[Claim], grace_seconds: float, *, without_marks: bool = True
+) -> set[int] | None:
     """Ends what still runs of attempts whose worker is lost; returns the processes it found.
 
-    None when something would not end: then its job must not run again yet.
+    None when something would not end: then its job must not run again yet. `without_marks` as in
+    `marks.of_runs`: no more once the jobs may run again. Raises OSError when we cannot look.
     """
-    attempts = {(claim.id, str(claim.attempt)) for claim in claims}
-    if not attempts:
+    runs = {marks.claim_mark(claim.token, claim.seq): claim.id for claim in claims}
+    if not runs:
         return set()
-    return end_processes(lambda: _orphans(database, attempts), grace_seconds)
+    return end_processes(
+        lambda: marks.of_runs(database, runs, without_marks=without_marks), grace_seconds
+    )
 
 
 def end_processes(find: Callable[[], set[int]], grace_seconds: float) -> set[int] | None:
@@ -83,12 +96,6 @@ def end_processes(find: Callable[[], set[int]], grace_seconds: float) -> set[int
         seen |= left
         time.sleep(0.01)
     return seen
-
-
-def _orphans(database: str, attempts: set[tuple[str, str]]) -> set[int]:
-    return {pid for pid, marks in processes.marked_for(database).items() if marks in attempts} - {
-        os.getpid()
-    }
 
 
 def _send_with_group(pid: int, number: int) -> None:

@@ -104,9 +104,9 @@ class Worker:
         seconds = self._stop_timeout if timeout is None else timeout
         deadline = self._clock.ticks() + int(seconds * 1e6)
         if self._stop_deadline_ticks is None:
+            self._stop_deadline_ticks = deadline
             self._say(self._farewell(seconds))
             systemd.notify("STOPPING=1")
-            self._stop_deadline_ticks = deadline
         else:
             self._stop_deadline_ticks = min(self._stop_deadline_ticks, deadline)
 

@@ -1,0 +1,117 @@
+"""Which processes belong to which job, wherever they moved.
+
+A command carries its job's marks in its environment, and so does what it starts. One that has
+lost them (`env -i`, or a program that writes over its environment) is still known by its output:
+it goes into the job's log.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+
+from queuectl.processes import HAS_PROC, process_ids
+from queuectl.workspace import Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NamedTuple
+
+    class Member(NamedTuple):
+        """A process of a job."""
+
+        pid: int
+        job_id: str
+        attempt: str
+        """The number of its attempt; "" when it has lost its marks."""
+        claim: str
+        """The mark of its run, which never comes again; "" when it has lost its marks."""
+
+else:
+    Member = namedtuple("Member", "pid job_id attempt claim")
+
+
+def claim_mark(token: int, seq: int) -> str:
+    """The value of QUEUECTL_CLAIM for the run of a job under its claim. A token alone may be
+    shared with other jobs, which were claimed together.
+    """
+    return f"{token:x}-{seq}"
+
+
+def members(database: str) -> list[Member]:
+    """Every process of a job of this queue, but this one. Those of other users cannot be seen.
+
+    Raises OSError when this machine does not let us look (no free descriptor, no memory).
+    """
+    wanted = b"QUEUECTL_DB_PATH=" + os.fsencode(database)
+    logs = Workspace(database).logs + os.sep
+    found = []
+    me = os.getpid()
+    for pid, environment in _environments():
+        if pid == me:
+            continue
+        if b"QUEUECTL_JOB_ID=" in environment:
+            marks = environment.split(b"\0")
+            if wanted in marks:
+                found.append(_member(pid, marks))
+        elif HAS_PROC:
+            job_id = _writes_log_of(pid, logs)
+            if job_id:
+                found.append(Member(pid, job_id, "", ""))
+    return found
+
+
+def of_runs(database: str, runs: dict[str, str], *, without_marks: bool = True) -> set[int]:
+    """The processes of these runs, given as claim marks with the ids of their jobs.
+
+    `without_marks` takes in those that write into the job's log and have lost their marks; whose
+    run they are of cannot be told.
+    """
+    ids = set(runs.values())
+    return {
+        member.pid
+        for member in members(database)
+        if member.claim in runs or (without_marks and not member.claim and member.job_id in ids)
+    }
+
+
+def _member(pid: int, marks: list[bytes]) -> Member:
+    values = {name: value for name, _, value in (mark.partition(b"=") for mark in marks)}
+    names = (b"QUEUECTL_JOB_ID", b"QUEUECTL_ATTEMPT", b"QUEUECTL_CLAIM")
+    return Member(pid, *(os.fsdecode(values.get(name, b"")) for name in names))
+
+
+def _writes_log_of(pid: int, logs: str) -> str:
+    """The id of the job into whose log the process writes; "" for most."""
+    for descriptor in (1, 2):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if target.startswith(logs):
+            return target[len(logs) :].removesuffix(" (deleted)").removesuffix(".log")
+    return ""
+
+
+def _environments() -> Iterator[tuple[int, bytes]]:
+    if not HAS_PROC:
+        yield from _environments_elsewhere()
+        return
+    for pid in process_ids():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                yield pid, file.read()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # It is gone, or not ours.
+
+
+def _environments_elsewhere() -> Iterator[tuple[int, bytes]]:
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            pairs = process.environ().items()
+        except (psutil.Error, OSError):
+            continue
+        yield process.pid, b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs)
