@@ -111,12 +111,13 @@ def test_a_defect_ends_the_worker_and_loses_nothing(sandbox: Sandbox, point: str
     """An error that nobody foresaw, in whichever thread, does not leave a worker that lives and
     does nothing: it says so, ends what it runs, fails, and the next one makes up for it.
     """
-    running = sandbox.enqueue("test -e begun || { touch begun; sleep 300; }", priority=1)
+    running = sandbox.enqueue("test -e mended || sleep 300", priority=1)
     others = [sandbox.enqueue("sleep 0.1") for _ in range(5)]
     worker = faulty(sandbox, f"{point}: raise", "--count", "2", FAULT_AT="2")
     assert worker.wait() == 1, worker.said
     assert "unexpected RuntimeError" in worker.said
     assert sandbox.processes() == []
+    sandbox.touch("mended")
     sandbox.drain("--count", "2")
     assert {sandbox.state(job) for job in [running, *others]} == {"completed"}
     assert sandbox.queue.workers() == []

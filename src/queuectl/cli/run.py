@@ -37,7 +37,9 @@ def status_of(job: Job) -> int:
     if job.signal is not None:
         return 128 + job.signal
     # A command that was stopped in time can still say that all is well.
-    return job.exit_code or 1
+    code = job.exit_code or 1
+    # On Windows it has 32 bits, and we end with a C int.
+    return code if code < 2**31 else code - 2**32
 
 
 def _configure_run(parser: ArgumentParser) -> None:

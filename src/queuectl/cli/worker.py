@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from queuectl import processes
 from queuectl.cli.command import Command, Context, Result
-from queuectl.errors import CouldNotDo, InvalidInput
+from queuectl.errors import InvalidInput
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.engine.run import Tally
-    from queuectl.job_queue import JobQueue
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
-    from queuectl.storage.records import WorkerRecord
     from queuectl.workspace import Workspace
 
 MOST_SLOTS = 1_024
@@ -169,6 +168,7 @@ def _configure_stop(parser: ArgumentParser) -> None:
 
 
 def _stop(context: Context) -> Result:
+    from queuectl.engine import stopping
     from queuectl.jobs.duration import parse
 
     timeout = None if context.args.timeout is None else parse(context.args.timeout)
@@ -187,51 +187,19 @@ def _stop(context: Context) -> Result:
                 else "No workers are running in the background."
             )
             return Result(data={"stopped": []}, text=what)
-        queue.stop_workers([worker.id for worker in chosen], timeout=timeout)
-        patience = queue.config.stop_timeout_seconds if timeout is None else timeout
-        _wait_until_gone(context, queue, chosen, patience + queue.config.kill_grace_seconds + 10)
+        # A job that stops the worker it runs in would wait for itself.
+        inside = os.environ.get("QUEUECTL_DB_PATH") == queue.workspace.database and bool(
+            os.environ.get("QUEUECTL_JOB_ID")
+        )
+        stopping.stop(queue, chosen, timeout=timeout, wait=not inside, say=context.note)
+    if inside:
+        context.note("Called from a job of this queue: not waiting until they are gone.")
     names = [worker.name for worker in chosen]
     return Result(
         data={"stopped": names},
-        text=f"Stopped {len(names)} worker{'s' * (len(names) != 1)}: {', '.join(names)}",
+        text=f"{'Stopping' if inside else 'Stopped'} {len(names)} worker{'s' * (len(names) != 1)}: {', '.join(names)}",
         ids=names,
     )
-
-
-def _wait_until_gone(
-    context: Context, queue: JobQueue, workers: list[WorkerRecord], patience: float
-) -> None:
-    """Returns when the workers' processes are gone, and with them the pidfile's holder."""
-    import time
-
-    from queuectl.engine import pidfile
-
-    deadline = time.monotonic() + patience
-    next_word = time.monotonic() + 2
-    background = any(worker.mode == "background" for worker in workers)
-    # With --use-processes it is the parent of the workers, which is no worker itself.
-    parent = pidfile.holder(queue.workspace.pidfile) or 0 if background else 0
-    while True:
-        left = [
-            worker for worker in workers if processes.started(worker.pid) == worker.process_started
-        ]
-        held = pidfile.holder(queue.workspace.pidfile) if background else None
-        parent_lives = bool(parent) and processes.started(parent) is not None
-        if not left and held is None and not parent_lives:
-            return
-        now = time.monotonic()
-        if now > deadline:
-            pids = " ".join(str(worker.pid) for worker in left) or str(held)
-            kill = "taskkill /f /pid" if sys.platform == "win32" else "kill -9"
-            raise CouldNotDo(
-                f"still running after {patience:g} s: pid {pids}",
-                hint=f"It may be stuck. Ending it is safe, its jobs are taken back: {kill} {pids}",
-            )
-        if now > next_word:
-            running = sum(worker.running for worker in queue.workers())
-            context.note(f"Waiting for {running} running job{'s' * (running != 1)} to finish ...")
-            next_word = now + 10
-        time.sleep(0.02)
 
 
 def _list(context: Context) -> Result:

@@ -12,6 +12,7 @@ from queuectl.text import visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import TextIOWrapper
 
     from queuectl.workspace import Workspace
 
@@ -48,15 +49,23 @@ def _live(workspace: Workspace, work: Work, on_ready: Callable[[], None]) -> Non
         held.release()
 
 
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _redirect_output(path: str) -> Callable[[str], None]:
     """Sends stdout and stderr to the worker log; returns what writes a dated line to it."""
     import logging
     import time
     from logging.handlers import RotatingFileHandler
 
-    os.umask(0o077)
+    class PrivateFileHandler(RotatingFileHandler):
+        # The umask is left alone: it is the commands', too.
+        def _open(self) -> TextIOWrapper:
+            return open(self.baseFilename, "a", encoding="utf-8", opener=_open_private)
+
     try:
-        handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS)
+        handler = PrivateFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS)
         if sys.platform == "win32":
             # A file that is open, as stdout and stderr will be, cannot be renamed there.
             if os.path.getsize(path) > _LOG_BYTES:

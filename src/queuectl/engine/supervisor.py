@@ -24,6 +24,10 @@ _LEAST_LIFE_SECONDS = 1.0
 
 _WATCHDOG_SECONDS = 1.0
 
+if sys.platform != "win32":
+    START_NO_MORE = signal.SIGUSR1
+    """Tells the parent that its processes are about to stop, and are not to be started again."""
+
 
 def supervise(
     count: int, work: Work, *, say: Callable[[str], None], on_ready: Callable[[], None]
@@ -49,7 +53,7 @@ def supervise(
     def start_one() -> None:
         pid = birth.start(birth.SUPERVISED, lambda ready: _live(work, ready))
         children[pid] = time.monotonic()
-        for number in stops:
+        for number in filter(None, stops):
             _kill(pid, number)  # It was not among those that were told.
 
     def end_all() -> None:
@@ -63,6 +67,8 @@ def supervise(
         signal.signal(signal.SIGBREAK, stop)
     else:
         signal.signal(signal.SIGHUP, tell_all)
+        # The processes have been told in another way: only start no more.
+        signal.signal(START_NO_MORE, lambda number, frame: stops.append(0))
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     while len(children) < count and not stops:

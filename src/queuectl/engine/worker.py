@@ -59,6 +59,7 @@ class Worker:
         self._started_at_complaint = -1
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
+        self._stop_heeded: tuple[float | None] | None = None
         self._failure: QueuectlError | None = None
         self._bell = Bell()
         self.configure(config)
@@ -206,7 +207,8 @@ class Worker:
         outlook = self.ledger.outlook
         if outlook is None:
             return
-        if outlook.stop_requested and self._stop_deadline_ticks is None:
+        if outlook.stop_requested and self._stop_heeded != (outlook.stop_timeout,):
+            self._stop_heeded = (outlook.stop_timeout,)
             self.stop(outlook.stop_timeout)
         if outlook.cancelling:
             self._running.end_claims(outlook.cancelling, "cancel")

@@ -23,7 +23,7 @@ class OpenLog:
     the file (`> /dev/stdout` does), and then its part begins at 0.
     """
 
-    __slots__ = ("_attempt", "_cutter", "_path", "fd", "max_bytes", "start")
+    __slots__ = ("_attempt", "_cutter", "_header_end", "_path", "fd", "max_bytes", "start")
 
     def __init__(self, fd: int, path: str, attempt: int, line: bytes, max_bytes: int) -> None:
         self.fd = fd
@@ -31,12 +31,19 @@ class OpenLog:
         self._path = path
         self._attempt = attempt
         self._cutter: Cutter | None = None
-        self.start = _append(fd, line) - len(line)
+        self._header_end = _append(fd, line)
+        self.start = self._header_end - len(line)
 
     def discard(self) -> None:
-        """Take the header line back and close the file: the attempt was not begun after all."""
+        """Take the header line back and close the file: the attempt was not begun after all.
+
+        Unless somebody has written behind it meanwhile, a later attempt for instance, if this
+        process was stopped for long: then a line says so.
+        """
         with contextlib.suppress(OSError):
-            if sys.platform == "win32":
+            if os.fstat(self.fd).st_size != self._header_end:
+                _append(self.fd, f"[queuectl] attempt {self._attempt} was not started\n".encode())
+            elif sys.platform == "win32":
                 os.truncate(self._path, self.start)  # The descriptor may only append.
             else:
                 os.ftruncate(self.fd, self.start)

@@ -1,0 +1,89 @@
+"""Stopping workers from outside, through the database, and waiting until they are gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from queuectl import processes
+from queuectl.engine import pidfile, supervisor
+from queuectl.errors import CouldNotDo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.job_queue import JobQueue
+    from queuectl.storage.records import WorkerRecord
+
+_MARGIN_SECONDS = 10.0
+"""What a worker may take beyond the time that its commands have."""
+
+
+def stop(
+    queue: JobQueue,
+    workers: Sequence[WorkerRecord],
+    *,
+    timeout: float | None,
+    wait: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Asks workers to stop; running commands may take `timeout` seconds (None: as configured).
+
+    With `wait` it returns when their processes are gone. Raises CouldNotDo when they do not go.
+    """
+    parent = _parent_of(queue, workers)
+    if parent and sys.platform != "win32":
+        _signal(parent, supervisor.START_NO_MORE)
+    queue.stop_workers([worker.id for worker in workers], timeout=timeout)
+    if wait:
+        patience = queue.config.stop_timeout_seconds if timeout is None else timeout
+        patience += queue.config.kill_grace_seconds + _MARGIN_SECONDS
+        _wait_until_gone(queue, workers, parent, patience, say)
+
+
+def _parent_of(queue: JobQueue, workers: Sequence[WorkerRecord]) -> int:
+    """With --use-processes, the parent of background workers, which is no worker itself; else 0."""
+    if all(worker.mode != "background" for worker in workers):
+        return 0
+    holder = pidfile.holder(queue.workspace.pidfile) or 0
+    return 0 if any(worker.pid == holder for worker in workers) else holder
+
+
+def _wait_until_gone(
+    queue: JobQueue,
+    workers: Sequence[WorkerRecord],
+    parent: int,
+    patience: float,
+    say: Callable[[str], None],
+) -> None:
+    background = any(worker.mode == "background" for worker in workers)
+    deadline = time.monotonic() + patience
+    next_word = time.monotonic() + 2
+    while True:
+        left = [w.pid for w in workers if processes.started(w.pid) == w.process_started]
+        if parent and processes.started(parent) is not None:
+            left.append(parent)
+        if not left and not (background and pidfile.holder(queue.workspace.pidfile)):
+            return
+        now = time.monotonic()
+        if now > deadline:
+            pids = " ".join(map(str, left))
+            kill = "taskkill /f /pid" if sys.platform == "win32" else "kill -9"
+            raise CouldNotDo(
+                f"still running after {patience:g} s: pid {pids}",
+                hint=f"It may be stuck. Ending it is safe, its jobs are taken back: {kill} {pids}",
+            )
+        if now > next_word:
+            running = sum(worker.running for worker in queue.workers())
+            say(f"Waiting for {running} running jobs to finish ..." if running else "Waiting ...")
+            next_word = now + 10
+        time.sleep(0.02)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # It has just ended.
