@@ -2,7 +2,7 @@
 
 The jobs that are copied were queued, run, failed and cancelled by the program itself, so that a row
 looks as it would. All this knows of the schema is that jobs have a `seq` and an `id`, and attempts
-a `seq`.
+a `seq`, and a key of their own that counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fill_with_clones(folder: str, count: int, mixture: tuple[str, ...] = MIXTURE
                 (place, originals[kind]),
             )
         _copy(db, "jobs", count, len(mixture), {"id": "printf('job-%07d', i)"})
-        _copy(db, "attempts", count, len(mixture), {})
+        _copy(db, "attempts", count, len(mixture), {"ended": "NULL"})
         db.execute("DELETE FROM attempts WHERE seq IN (SELECT seq FROM original)")
         db.execute("DELETE FROM jobs WHERE seq IN (SELECT seq FROM original)")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

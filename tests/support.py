@@ -58,10 +58,13 @@ class WorkerProcess:
         """All that it has said so far."""
         return self._log.read_text(errors="replace")
 
-    def wait_for(self, words: str, seconds: float = PATIENCE_SECONDS) -> None:
-        """Waits until it has said this."""
-        wait_until(lambda: words in self.said or self.has_ended, f"worker says {words!r}", seconds)
-        assert words in self.said, f"it ended, having said: {self.said}"
+    def wait_for(self, words: str, times: int = 1) -> None:
+        """Waits until it has said this so many times."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.said.count(words) < times:
+            assert not self.has_ended, f"it ended, having said: {self.said}"
+            assert time.monotonic() < deadline, f"it did not say {words!r}, but: {self.said}"
+            time.sleep(0.01)
 
     @property
     def has_ended(self) -> bool:

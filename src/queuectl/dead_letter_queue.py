@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from queuectl.errors import JobNotFound
+from queuectl.job_queue import several
 from queuectl.jobs.lifecycle import State
 
 TYPE_CHECKING = False
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from queuectl.job_queue import JobQueue
     from queuectl.jobs.job_view import Job
     from queuectl.storage.job_storage import JobStorage
+
+_HINT = "See what is dead with: queuectl dlq list"
 
 
 class DeadLetterQueue:
@@ -32,17 +36,20 @@ class DeadLetterQueue:
 
     def get(self, reference: str) -> Job:
         """The dead job. Raises JobNotFound, or WrongState when the job is not dead."""
-        job = self._queue.get(reference)
+        try:
+            job = self._queue.get(reference)
+        except JobNotFound as error:
+            raise JobNotFound(error.message, _HINT) from None
         if job.state != State.DEAD:
             raise _not_dead(job)
         return job
 
-    def retry(self, references: Sequence[str]) -> builtins.list[str]:
+    def retry(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Makes dead jobs pending again with all their attempts, all or none; returns their ids.
 
         Raises JobNotFound, or WrongState when one of the jobs is not dead.
         """
-        ids = list(dict.fromkeys(self.get(reference).id for reference in references))
+        ids = list(dict.fromkeys(self.get(name).id for name in several(references)))
         self._storage.requeue(ids, self._queue.now(), [State.DEAD])
         return ids
 
@@ -60,6 +67,4 @@ class DeadLetterQueue:
 def _not_dead(job: Job) -> WrongState:
     from queuectl.errors import WrongState
 
-    return WrongState(
-        f"job {job.id} is {job.state}, not dead", hint="See what is dead with: queuectl dlq list"
-    )
+    return WrongState(f"job {job.id} is {job.state}, not dead", hint=_HINT)

@@ -10,6 +10,7 @@ from queuectl.errors import InvalidInput, WaitTimedOut
 from queuectl.jobs.lifecycle import FINISHED, State, sources
 from queuectl.jobs.spec import Defaults, job_from_fields
 from queuectl.storage import open_job_storage
+from queuectl.text import visible
 from queuectl.workspace import Workspace, current_folder, find
 
 TYPE_CHECKING = False
@@ -121,17 +122,31 @@ class JobQueue:
 
         Raises InvalidInput for a value that cannot be accepted, DuplicateJobId for a taken id.
         """
-        return self.enqueue_many([{"command": command, **options}])[0]
+        job = _fields({"command": command, **options})
+        return self.submit([job_from_fields(job, defaults=self.defaults(), now=self.now())])[0]
 
     def enqueue_many(self, jobs: Iterable[str | Mapping[str, object]]) -> list[str]:
         """Queues all of the jobs, or none, and returns their ids in the same order.
 
-        A job is a command, or a mapping with `command` and the options of `enqueue`.
+        A job is a command, or a mapping with `command` and the options of `enqueue`. What is
+        wrong with one is said with its number, from 1 on.
         """
+        if isinstance(jobs, (str, bytes)) or hasattr(jobs, "keys"):
+            raise InvalidInput(
+                "enqueue_many takes several jobs, and was given one", hint="Give it to enqueue."
+            )
         defaults, now = self.defaults(), self._clock.now()
-        return self.submit(
-            [job_from_fields(_fields(job), defaults=defaults, now=now) for job in jobs]
-        )
+        made: dict[str, NewJob] = {}
+        for number, fields in enumerate(jobs, 1):
+            try:
+                job = job_from_fields(_fields(fields), defaults=defaults, now=now)
+                if job.id in made:
+                    first = list(made).index(job.id) + 1
+                    raise InvalidInput(f"id {visible(job.id)!r} is already used by item {first}")
+            except InvalidInput as problem:
+                raise InvalidInput(f"item {number}: {problem.message}", problem.hint) from None
+            made[job.id] = job
+        return self.submit([*made.values()])
 
     def defaults(self) -> Defaults:
         """What a new job takes where it says nothing: this folder, the configured retries."""
@@ -165,18 +180,22 @@ class JobQueue:
 
     def list(
         self,
-        states: Sequence[str] = (),
+        states: str | Sequence[str] = (),
         *,
         sort: str = "created",
         descending: bool = True,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Jobs in any of `states` (all if empty), newest first, read as they are asked for.
+        """Jobs in any of `states` (one or several; all if empty), newest first, read as they are
+        asked for, `limit` of them at most.
 
-        `sort`: created, updated, next_run, priority, attempts or id.
+        `sort`: created, updated, next_run, priority, attempts or id. Raises InvalidInput for a
+        state that there is not, or a limit below 1.
         """
+        if limit is not None and limit < 1:
+            raise InvalidInput(f"limit must be 1 or more, not {limit}")
         return self._storage.list_jobs(
-            [State(state) for state in states], sort=sort, descending=descending, limit=limit
+            _states(states), sort=sort, descending=descending, limit=limit
         )
 
     def counts(self) -> dict[State, int]:
@@ -190,12 +209,13 @@ class JobQueue:
 
     def wait(
         self,
-        references: Sequence[str],
+        references: str | Sequence[str],
         *,
         timeout: float | None = None,
         tick: Callable[[], None] | None = None,
     ) -> builtins.list[Job]:
-        """Waits until the jobs have ended (completed, dead or cancelled) and returns them.
+        """Waits until the jobs, one or several, have ended (completed, dead or cancelled) and
+        returns them.
 
         `timeout` is in seconds; `tick` is called several times a second while waiting. Raises
         WaitTimedOut when they have not ended by then, JobNotFound when one does not exist, or
@@ -203,7 +223,7 @@ class JobQueue:
         """
         import time
 
-        ids = [self.resolve(reference) for reference in references]
+        ids = [self.resolve(reference) for reference in several(references)]
         deadline = None if timeout is None else time.monotonic() + timeout
         left, seen, pause = list(dict.fromkeys(ids)), -1, 0.005
         while True:
@@ -230,13 +250,13 @@ class JobQueue:
 
     # ---- deciding by hand
 
-    def cancel(self, references: Sequence[str]) -> builtins.list[str]:
+    def cancel(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Cancels jobs, all or none; returns the ids of those that were running, which a worker
         now ends. Raises WrongState when one has ended already.
         """
         return self._storage.cancel(self._resolved(references), self._clock.now())
 
-    def retry(self, references: Sequence[str]) -> builtins.list[str]:
+    def retry(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Makes dead, cancelled or completed jobs pending again with all their attempts, all or
         none; returns their ids. Raises WrongState for a job in another state.
         """
@@ -244,14 +264,14 @@ class JobQueue:
         self._storage.requeue(ids, self._clock.now(), sources("requeue"))
         return ids
 
-    def delete(self, references: Sequence[str]) -> builtins.list[str]:
+    def delete(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Removes jobs that are not running, all or none, with their output; returns their ids."""
         ids = self._resolved(references)
         self._storage.delete(ids, [state for state in State if state != State.PROCESSING])
         self.logs.remove(ids)
         return ids
 
-    def prune(self, *, states: Sequence[str], older_than: float | None) -> int:
+    def prune(self, *, states: str | Sequence[str], older_than: float | None) -> int:
         """Removes jobs in finished `states` that ended over `older_than` seconds ago (None: all of
         them), with their output; returns how many. Works in batches: workers go on meanwhile.
         """
@@ -262,7 +282,7 @@ class JobQueue:
             removed += len(batch)
         return removed
 
-    def count_prunable(self, *, states: Sequence[str], older_than: float | None) -> int:
+    def count_prunable(self, *, states: str | Sequence[str], older_than: float | None) -> int:
         """How many jobs `prune` would remove."""
         return self._storage.count_prunable(*self._prunable(states, older_than))
 
@@ -296,18 +316,36 @@ class JobQueue:
         """Those of the ids that belong to a job."""
         return self._storage.existing(job_ids)
 
-    def _resolved(self, references: Sequence[str]) -> builtins.list[str]:
-        return list(dict.fromkeys(self.resolve(reference) for reference in references))
+    def _resolved(self, references: str | Sequence[str]) -> builtins.list[str]:
+        return list(dict.fromkeys(map(self.resolve, several(references))))
 
     def _prunable(
-        self, states: Sequence[str], older_than: float | None
+        self, states: str | Sequence[str], older_than: float | None
     ) -> tuple[builtins.list[State], int | None]:
-        chosen = [State(state) for state in states]
+        chosen = _states(states)
         if not chosen or any(state not in FINISHED for state in chosen):
             raise InvalidInput("only jobs that have ended can be pruned: " + ", ".join(FINISHED))
         if older_than is None:
             return chosen, None
         return chosen, self._clock.now() - int(older_than * 1e6)
+
+
+def several(given: str | Sequence[str]) -> Sequence[str]:
+    """One or several names, as several: a string is one, not one for each of its letters."""
+    return [given] if isinstance(given, str) else given
+
+
+def _states(names: str | Sequence[str]) -> list[State]:
+    chosen = []
+    for name in several(names):
+        try:
+            chosen.append(State(name))
+        except ValueError:
+            known = ", ".join(State)
+            raise InvalidInput(
+                f"there is no state {visible(str(name), 60)!r}", hint=f"The states are {known}."
+            ) from None
+    return chosen
 
 
 def _fields(job: str | Mapping[str, object]) -> Mapping[str, object]:
@@ -318,6 +356,8 @@ def _fields(job: str | Mapping[str, object]) -> Mapping[str, object]:
         return job
     if not isinstance(command, (list, tuple)) or not all(isinstance(w, str) for w in command):
         raise InvalidInput("command must be text, or a list of words")
+    if not command or not command[0].strip():
+        return {**job, "command": ""}  # The words `''` would be a line, but not a command.
     from queuectl.quoting import join
 
     return {**job, "command": join(command)}

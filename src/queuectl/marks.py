@@ -8,14 +8,16 @@ it goes into the job's log.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import namedtuple
 
-from queuectl.processes import HAS_PROC, process_ids
+from queuectl.processes import HAS_PROC, group_lives, living_groups, process_ids
 from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import NamedTuple
 
     class Member(NamedTuple):
@@ -32,6 +34,13 @@ else:
     Member = namedtuple("Member", "pid job_id attempt claim")
 
 
+JOB_MARKS = (
+    *("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES"),
+    "QUEUECTL_CLAIM",
+)
+"""The variables that a command has because it is a job's."""
+
+
 def claim_mark(token: int, seq: int) -> str:
     """The value of QUEUECTL_CLAIM for the run of a job under its claim. A token alone may be
     shared with other jobs, which were claimed together.
@@ -45,7 +54,7 @@ def members(database: str) -> list[Member]:
     Raises OSError when this machine does not let us look (no free descriptor, no memory).
     """
     wanted = b"QUEUECTL_DB_PATH=" + os.fsencode(database)
-    logs = Workspace(database).logs + os.sep
+    logs = os.path.realpath(Workspace(database).logs) + os.sep
     found = []
     me = os.getpid()
     for pid, environment in _environments():
@@ -62,7 +71,44 @@ def members(database: str) -> list[Member]:
     return found
 
 
-def of_runs(database: str, runs: dict[str, str], *, without_marks: bool = True) -> set[int]:
+class Census:
+    """The processes of a queue's jobs, looked for once for all who ask at about the same time.
+
+    Many commands that are ended together are many questions, and each look reads all of /proc.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._taken = -1.0
+        self._members: list[Member] = []
+        self._groups: set[int] = set()
+
+    def members(self, since: float) -> list[Member]:
+        """As `members`, as of some moment not before `since` (of `time.monotonic`)."""
+        with self._lock:
+            self._look(since)
+            return self._members
+
+    def group_lives(self, group: int, since: float) -> bool:
+        """Whether a process of this group ran at some moment not before `since`."""
+        if not HAS_PROC:
+            return group_lives(group)
+        with self._lock:
+            self._look(since)
+            return group in self._groups
+
+    def _look(self, since: float) -> None:
+        if self._taken < since:
+            taken = time.monotonic()
+            self._groups = living_groups() if HAS_PROC else set()
+            self._members = members(self._database)
+            self._taken = taken
+
+
+def of_runs(
+    found: Iterable[Member], runs: dict[str, str], *, without_marks: bool = True
+) -> set[int]:
     """The processes of these runs, given as claim marks with the ids of their jobs.
 
     `without_marks` takes in those that write into the job's log and have lost their marks; whose
@@ -71,7 +117,7 @@ def of_runs(database: str, runs: dict[str, str], *, without_marks: bool = True) 
     ids = set(runs.values())
     return {
         member.pid
-        for member in members(database)
+        for member in found
         if member.claim in runs or (without_marks and not member.claim and member.job_id in ids)
     }
 

@@ -91,8 +91,8 @@ def _is_hidden(pid: int) -> bool:
 
 
 def group_lives(group: int) -> bool:
-    """Whether a process of this group still runs. Zombies do not count: whoever should reap them
-    may be slow about it.
+    """Whether there is a process of this group. Where it can be told, `living_groups` is better:
+    this counts zombies, and whoever should reap them may be slow about it.
     """
     if sys.platform != "win32":
         try:
@@ -101,14 +101,16 @@ def group_lives(group: int) -> bool:
             return False
         except PermissionError:
             return True
-    if not HAS_PROC:
-        return True
-    wanted = b"%d" % group
-    for pid in process_ids():
-        fields = _status(pid)
-        if fields is not None and fields[2] == wanted and fields[0] not in _ZOMBIE:
-            return True
-    return False
+    return True
+
+
+def living_groups() -> set[int]:
+    """The process groups in which something runs. Zombies do not count. Needs /proc.
+
+    Raises OSError when that cannot be told, for want of a descriptor or of memory.
+    """
+    statuses = map(_status, process_ids())
+    return {int(fields[2]) for fields in statuses if fields and fields[0] not in _ZOMBIE}
 
 
 _ZOMBIE = (b"Z", b"X")
@@ -140,6 +142,16 @@ def _started_elsewhere(pid: int) -> str | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         return f"{process.create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def parent(pid: int) -> int | None:
+    """The parent of a process; None when that cannot be told."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).ppid()
     except psutil.Error:
         return None
 

@@ -112,6 +112,13 @@ if sys.platform == "win32":
         if not success:
             raise ctypes.WinError(ctypes.get_last_error())
 
+    def ask_to_stop(group: int) -> bool:
+        """Sends a Ctrl-Break to a process that was started as a group, and to what it started; false
+        when that cannot be done.
+        """
+        # Not `os.kill`: where it cannot do it, Python 3.11 ends the process instead.
+        return bool(_kernel32.GenerateConsoleCtrlEvent(signal.CTRL_BREAK_EVENT, group))
+
     # ---- commands
 
     # Names, layouts and numbers are those of winnt.h.
@@ -254,13 +261,9 @@ if sys.platform == "win32":
         """Ends a command with everything it started; `politely` by a Ctrl-Break, which it may take
         as it likes.
         """
-        if politely:
-            try:
-                os.kill(pid, signal.CTRL_BREAK_EVENT)
-                return
-            except OSError:
-                pass  # Without a console there is no way to ask.
-        _commands[pid][1].terminate()
+        # Without a console there is no way to ask.
+        if not politely or not ask_to_stop(pid):
+            _commands[pid][1].terminate()
 
     def forget_command(pid: int) -> int:
         """Gives the exit status of a command that has ended, in the form of `os.waitpid`. What it
@@ -372,13 +375,6 @@ if sys.platform == "win32":
         _workers[process.pid] = process
         # A line, not all there is: what it starts may keep the other end open.
         return process.pid, process.stdout.readline() if process.stdout else b""
-
-    def ask_to_stop(pid: int) -> None:
-        """Sends a Ctrl-Break to a process that `start_again` started."""
-        try:
-            os.kill(pid, signal.CTRL_BREAK_EVENT)
-        except OSError:
-            pass  # It has ended.
 
     def wait_for_one() -> tuple[int, int]:
         """Waits until a process that `start_again` started has ended; returns its process id and its

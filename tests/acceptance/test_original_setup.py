@@ -9,8 +9,8 @@ from tests.support import ROOT
 
 
 def test_requirements_bring_queuectl_itself() -> None:
-    """`pip install -r requirements.txt` installs the checkout, and with it all that it needs."""
-    assert (ROOT / "requirements.txt").read_text() == "-e .\n"
+    """`pip install -r requirements.txt` installs the checkout, and with it all that it and its tests need."""
+    assert (ROOT / "requirements.txt").read_text() == "-e .[dev]\n"
 
 
 def test_init_makes_the_database_in_the_current_folder(prompt: Prompt) -> None:

@@ -108,7 +108,7 @@ def test_a_database_from_a_newer_version(path: Path) -> None:
 def test_an_empty_file_becomes_a_queue(path: Path) -> None:
     """A file that a queue's maker had only just created when it died is taken up."""
     path.touch()
-    jobs = open_job_storage(str(path))
+    jobs = open_job_storage(str(path), create=True)
     jobs.enqueue([new_job("a")], START)
     assert jobs.counts() == {State.PENDING: 1}
     jobs.close()
@@ -165,7 +165,7 @@ def test_the_files_are_private(path: Path, umask: int) -> None:
 
 def settings_of(path: Path) -> tuple[object, ...]:
     """How a database is opened: its journal, its syncing, its schema."""
-    jobs = open_job_storage(str(path))
+    jobs = open_job_storage(str(path), create=True)
     assert isinstance(jobs, SqliteJobStorage)
     names = ("journal_mode", "synchronous", "user_version")
     found = tuple(jobs._db.pragma(name) for name in names)

@@ -103,7 +103,7 @@ def test_a_queue_made_meanwhile_is_no_foreign_database(tmp_path: Path, before: i
     """Whoever opens a file that another process is just making into a queue gets that queue."""
     path = tmp_path / "queuectl.db"
     path.touch()
-    maker = threading.Thread(target=lambda: open_job_storage(str(path)).close())
+    maker = threading.Thread(target=lambda: open_job_storage(str(path), create=True).close())
     opener, ran = threading.get_ident(), 0
 
     def note(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
@@ -121,7 +121,7 @@ def test_a_queue_made_meanwhile_is_no_foreign_database(tmp_path: Path, before: i
 
     apsw.connection_hooks.append(attach)
     try:
-        jobs = open_job_storage(str(path))
+        jobs = open_job_storage(str(path), create=True)
     finally:
         apsw.connection_hooks.remove(attach)
     maker.join(30)

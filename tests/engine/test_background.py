@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import subprocess
+import threading
 
 import pytest
 
+from queuectl.engine import pidfile
 from tests.support import Sandbox, wait_until
 
 
@@ -170,3 +172,38 @@ def test_a_background_drain_ends_by_itself(sandbox: Sandbox) -> None:
     assert sandbox.state(job) == "completed"
     assert "worker stopped: 1 completed" in (sandbox.folder / "queuectl.log").read_text()
     assert not (sandbox.folder / "queuectl.pid").exists()
+
+
+def test_worker_stop_signals_no_process_that_is_not_its_own(sandbox: Sandbox) -> None:
+    """When the parent of the processes is gone and its number belongs to another program, they are
+    stopped, and that program is left alone.
+    """
+    parent = start(sandbox, "--use-processes", "--count", "2")
+    os.kill(parent, signal.SIGKILL)
+    bystander = sandbox.start_worker(program=["sleep", "300"], ready=False)
+    (sandbox.folder / "queuectl.pid").write_text(f"{bystander.pid}\n")
+    stop = sandbox.run("worker-stop")
+    assert stop.returncode == 0, stop.stderr
+    assert not bystander.has_ended
+    assert sandbox.processes() == [bystander.pid]
+
+
+def test_looking_at_the_pidfile_keeps_nobody_from_starting(sandbox: Sandbox) -> None:
+    """While others ask who holds it, whoever wants to hold it and may is not refused."""
+    path = str(sandbox.folder / "queuectl.pid")
+    enough = threading.Event()
+
+    def look() -> None:
+        while not enough.is_set():
+            pidfile.holder(path)
+
+    onlookers = [threading.Thread(target=look) for _ in range(2)]
+    for onlooker in onlookers:
+        onlooker.start()
+    try:
+        for _ in range(200):
+            pidfile.hold(path).release()
+    finally:
+        enough.set()
+        for onlooker in onlookers:
+            onlooker.join()

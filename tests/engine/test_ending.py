@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import os
+import subprocess
 
 import pytest
 
+from queuectl import processes
 from tests.support import Sandbox, wait_until
 
 # Each leaves its marks in a file `started`, one line a process, and then stays.
@@ -44,6 +45,9 @@ with open("started", "a") as file:
     file.write("1\\n2\\n")
 time.sleep(300)
 """
+
+
+DAEMON = "setsid sh -c 'echo $$ > daemon; exec sleep 300' >/dev/null 2>&1 & sleep 0.1"
 
 
 @pytest.fixture(params=[*TREES, "moved to another group"])
@@ -204,11 +208,58 @@ def test_a_stop_reaches_a_worker_while_short_jobs_flow(sandbox: Sandbox) -> None
     assert sandbox.state(last) == "pending", "it stopped only because there was nothing left"
 
 
+def test_what_lost_its_marks_is_found_by_its_output(sandbox: Sandbox) -> None:
+    """A process in a session of its own and with an empty environment still writes to the job's
+    log: it ends with the job, when that is cancelled as when its worker is lost.
+    """
+    line = "setsid env -i /bin/sh -c 'echo $$ >> unmarked; exec /bin/sleep 300' & wait"
+    cancelled = sandbox.enqueue(line)
+    lost = sandbox.enqueue(f"test $QUEUECTL_ATTEMPT = 2 || {{ {line}; }}")
+    try:
+        worker = sandbox.start_worker("--count", "2")
+        first, second = (int(pid) for pid in sandbox.wait_marks(2, "unmarked"))
+        sandbox.queue.cancel([cancelled])
+        sandbox.wait_state(cancelled, "cancelled")
+        assert [_lives(first), _lives(second)].count(True) == 1
+        worker.kill()
+        sandbox.drain()
+        assert sandbox.outcomes(lost) == ["lost", "succeeded"]
+        assert not _lives(first)
+        assert not _lives(second)
+    finally:
+        for pid in sandbox.marks("unmarked"):
+            subprocess.run(["kill", "-9", pid], stderr=subprocess.DEVNULL, check=False)
+
+
+def _lives(pid: int) -> bool:
+    return processes.started(pid) is not None
+
+
 def test_nothing_is_sent_to_processes_that_are_not_the_jobs(sandbox: Sandbox) -> None:
-    """Ending a job spares a daemon of another job, and what else runs on the machine."""
-    daemon = sandbox.enqueue("setsid sh -c 'echo $$ > daemon; exec sleep 300' & sleep 0.1")
+    """Ending a job spares a daemon that another job left on purpose."""
+    daemon = sandbox.enqueue(DAEMON)
     sandbox.start_worker()
     sandbox.wait_state(daemon, "completed")
     doomed = sandbox.enqueue("sleep 300", timeout=0.2, max_retries=0)
     sandbox.wait_state(doomed, "dead")
-    os.kill(int(sandbox.marks("daemon")[0]), 0)
+    assert _lives(int(sandbox.marks("daemon")[0]))
+
+
+def test_a_daemon_of_an_earlier_run_is_not_of_this_one(sandbox: Sandbox) -> None:
+    """A job that is run once more has the attempt's number again, and its id; what its first run
+    left on purpose survives the end of the second, by a cancel as by the loss of its worker.
+    """
+    job = sandbox.enqueue(f"echo run >> marks; test ! -e again || sleep 300; {DAEMON}")
+    worker = sandbox.start_worker()
+    sandbox.wait_state(job, "completed")
+    (daemon,) = (int(pid) for pid in sandbox.wait_marks(1, "daemon"))
+    sandbox.touch("again")
+    sandbox.queue.retry([job])
+    sandbox.wait_marks(2)
+    worker.kill()
+    sandbox.start_worker()
+    sandbox.wait_marks(3)
+    assert _lives(daemon)
+    sandbox.queue.cancel([job])
+    sandbox.wait_state(job, "cancelled")
+    assert _lives(daemon)

@@ -13,8 +13,7 @@ BUSY = "echo start >> marks; while [ ! -e go ]; do sleep 0.02; done; echo end >>
 def start(sandbox: Sandbox, count: int, *options: str) -> WorkerProcess:
     """Starts that many worker processes, and waits until each says that it works."""
     worker = sandbox.start_worker("--use-processes", "--count", str(count), *options, ready=False)
-    wait_until(lambda: worker.said.count(" started: ") == count or worker.has_ended, "all start")
-    assert not worker.has_ended, worker.said
+    worker.wait_for(" started: ", times=count)
     return worker
 
 
@@ -74,7 +73,7 @@ def test_stopping_the_parent_stops_all(sandbox: Sandbox, number: int) -> None:
     worker = start(sandbox, 2)
     sandbox.wait_marks(2)
     worker.send(number)
-    wait_until(lambda: worker.said.count("stopping") == 2, "both are told")
+    worker.wait_for("stopping", times=2)
     sandbox.touch("go")
     assert worker.wait() == 0, worker.said
     assert {sandbox.state(job) for job in jobs} == {"completed"}

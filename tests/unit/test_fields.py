@@ -230,7 +230,7 @@ SCHEMA: dict[str, object] = {
         "properties": {"delay": {"type": "number"}, "run_at": {"type": "string"}},
     },
 }
-VALIDATOR = jsonschema.validators.extend(
+VALIDATOR = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     # The library takes 3.0 for an integer; a job does not.
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(

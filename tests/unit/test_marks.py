@@ -74,9 +74,9 @@ def test_a_run_is_found_by_its_claim(start: Start) -> None:
     first, second = marked(start, token=1), marked(start, token=2)
     marked(start, token=1, database="/q/b.db")
     wait_until(lambda: pids() == {first, second})
-    assert of_runs("/q/a.db", {claim_mark(1, 5): "job-1"}) == {first}
-    assert of_runs("/q/a.db", {claim_mark(2, 5): "job-1"}) == {second}
-    assert of_runs("/q/a.db", {claim_mark(3, 5): "job-1"}) == set()
+    assert of_runs(members("/q/a.db"), {claim_mark(1, 5): "job-1"}) == {first}
+    assert of_runs(members("/q/a.db"), {claim_mark(2, 5): "job-1"}) == {second}
+    assert of_runs(members("/q/a.db"), {claim_mark(3, 5): "job-1"}) == set()
 
 
 @pytest.mark.parametrize("id", ["a=b", "it's", "ünï", "spaced out", "x" * 200, "%s"])
@@ -99,9 +99,9 @@ def test_a_process_that_lost_its_marks_is_found_by_its_log(start: Start, tmp_pat
         start(other.fileno())
     assert members(database) == [Member(bare, "job-1", "", "")]
     run = {claim_mark(7, 5): "job-1"}
-    assert of_runs(database, run) == {bare}
-    assert of_runs(database, run, without_marks=False) == set()
-    assert of_runs(database, {claim_mark(7, 5): "job-2"}) == set()
+    assert of_runs(members(database), run) == {bare}
+    assert of_runs(members(database), run, without_marks=False) == set()
+    assert of_runs(members(database), {claim_mark(7, 5): "job-2"}) == set()
 
 
 def test_this_process_is_never_its_own_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_an_environment_that_was_written_over(
     sound = b"QUEUECTL_JOB_ID=a\0QUEUECTL_DB_PATH=/q/a.db\0QUEUECTL_ATTEMPT=7\0QUEUECTL_CLAIM=c"
     monkeypatch.setattr(marks, "_environments", lambda: [(1, spoilt), (2, sound)])
     assert Member(2, "a", "7", "c") in members("/q/a.db")
-    assert of_runs("/q/a.db", {"c": "a"}) == {2}
+    assert of_runs(members("/q/a.db"), {"c": "a"}) == {2}
 
 
 def test_a_machine_that_does_not_let_us_look_is_no_empty_one(

@@ -83,14 +83,14 @@ def test_a_process_that_ended_is_gone(start: Start) -> None:
 def test_a_zombie_is_gone(start: Start) -> None:
     """A process that ended and that nobody reaped will do nothing any more."""
     process = start()
-    assert processes.group_lives(process.pid)
+    assert process.pid in processes.living_groups()
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert Path(f"/proc/{process.pid}").exists() or sys.platform != "linux"
     assert processes.started(process.pid) is None
-    assert not processes.group_lives(process.pid)
+    assert process.pid not in processes.living_groups()
     process.wait()
-    assert not processes.group_lives(process.pid)
+    assert process.pid not in processes.living_groups()
 
 
 @pytest.mark.skipif(
@@ -114,9 +114,9 @@ def test_a_group_lives_as_long_as_one_of_it(start: Start) -> None:
     wait_until(lambda: _members(leader.pid) == 2)
     leader.kill()
     leader.wait()
-    assert processes.group_lives(leader.pid)
+    assert leader.pid in processes.living_groups()
     os.killpg(leader.pid, signal.SIGKILL)
-    wait_until(lambda: not processes.group_lives(leader.pid))
+    wait_until(lambda: leader.pid not in processes.living_groups())
 
 
 def _members(group: int) -> int:

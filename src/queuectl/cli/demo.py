@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,11 @@ from queuectl.cli import main
 from queuectl.cli.command import Command, Context, Result
 from queuectl.errors import CouldNotDo
 from queuectl.job_queue import JobQueue
+from queuectl.quoting import join
 from queuectl.text import visible
+
+if sys.platform == "win32":
+    from queuectl import windows
 
 if TYPE_CHECKING:
     from queuectl.cli.demo_progress import Progress
@@ -48,9 +51,17 @@ with open(target, "w", encoding="utf-8") as out:
 print(len(modules), "modules")
 '''
 
-# The third run works: a service that was away for a moment, in one line of shell.
-_FLAKY = 'echo "run $QUEUECTL_ATTEMPT"; test "$QUEUECTL_ATTEMPT" -ge 3'
 _MISSING = "report.csv"
+
+# The third run works: a service that was away for a moment, in one line of shell.
+if sys.platform == "win32":
+    _FLAKY = "echo run %QUEUECTL_ATTEMPT%& if %QUEUECTL_ATTEMPT% LSS 3 exit 1"
+    _COUNT_LINES = ("find", "/c", "/v", "", _MISSING)
+    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    _FLAKY = 'echo "run $QUEUECTL_ATTEMPT"; test "$QUEUECTL_ATTEMPT" -ge 3'
+    _COUNT_LINES = ("wc", "-l", _MISSING)
+    _OWN_GROUP = 0
 
 _LONGEST_SECONDS = 300.0
 _PATIENCE_SECONDS = 10.0
@@ -69,7 +80,7 @@ def _run(context: Context) -> Result:
         try:
             return _tour(folder, call)
         except KeyboardInterrupt:
-            print(f"\nStopped; nothing is left running. Clear up with: rm -r {shlex.quote(folder)}")
+            print(f"\nStopped; nothing is left running. Clear up with: rm -r {join([folder])}")
             raise
 
 
@@ -78,7 +89,7 @@ def _tour(folder: str, call: str) -> Result:
     _write_files()
     print("Queue a command that fails twice before it works, and one that cannot work yet.")
     _type("enqueue", "--id", "flaky", "--backoff-base", "1.5", "--command", _FLAKY)
-    _type("enqueue", "--id", "count-lines", "--max-retries", "1", "--", "wc", "-l", _MISSING)
+    _type("enqueue", "--id", "count-lines", "--max-retries", "1", "--", *_COUNT_LINES)
     print("\nQueue many at once: archives and checksums of Python's own library.")
     _type("enqueue", "--jobs-file", JOBS_FILE)
     print("\nRun it all, two at a time, until nothing is left to do.")
@@ -97,10 +108,12 @@ def _tour(folder: str, call: str) -> Result:
 
 
 def _farewell(folder: str, call: str) -> str:
-    place = shlex.quote(folder)
+    place = join([folder])
     steps = [f"cd {place}"]
     if call != "queuectl":
-        steps.append(f"alias queuectl={shlex.quote(call)}")
+        # On Windows, these steps are for PowerShell.
+        as_function = f"function queuectl {{ & {call} @args }}"
+        steps.append(as_function if os.name == "nt" else f"alias queuectl={join([call])}")
     steps += [
         "queuectl show count-lines",
         f"ls > {_MISSING}",
@@ -149,7 +162,7 @@ def _write_files() -> None:
             archive = ["-m", "tarfile", "-v", "-c", f"{name}.tar.gz", package]
             checksum = [_CHECKSUM_SCRIPT, package, f"{name}.sha256"]
             for id, words in ((f"archive-{name}", archive), (f"checksum-{name}", checksum)):
-                command = shlex.join([sys.executable, *words])
+                command = join([sys.executable, *words])
                 file.write(json.dumps({"id": id, "command": command}) + "\n")
 
 
@@ -168,7 +181,7 @@ def _type(*words: str) -> None:
 def _show(words: tuple[str, ...]) -> None:
     from queuectl.cli.screen import Screen
 
-    line = f"$ queuectl {shlex.join(words)}"
+    line = f"$ queuectl {join(words)}"
     print(Screen(sys.stdout).paint(line, "bold"), flush=True)
 
 
@@ -210,6 +223,7 @@ def _worker(words: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
         text=True,
         errors="replace",
         start_new_session=True,  # Ctrl-C is for this process, which then ends the worker.
+        creationflags=_OWN_GROUP,
     )
     try:
         yield worker
@@ -225,11 +239,18 @@ def _end(worker: subprocess.Popen[str]) -> None:
             worker.kill()
         else:
             # More than once: the first interrupt lets the commands finish, the second does not.
-            worker.send_signal(signal.SIGINT)
+            _interrupt(worker)
         try:
             worker.communicate(timeout=0.2)
         except subprocess.TimeoutExpired:
             continue
+
+
+def _interrupt(worker: subprocess.Popen[str]) -> None:
+    if sys.platform != "win32":
+        worker.send_signal(signal.SIGINT)
+    elif not windows.ask_to_stop(worker.pid):
+        worker.kill()  # Its commands end with it.
 
 
 def _how_it_was_called() -> str:
@@ -239,7 +260,7 @@ def _how_it_was_called() -> str:
     if found is not None and os.path.exists(entry) and os.path.samefile(found, entry):
         return "queuectl"
     words = [sys.executable, entry] if entry.endswith(".py") else [entry]
-    return shlex.join(words)
+    return join(words)
 
 
 COMMANDS = {

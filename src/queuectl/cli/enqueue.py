@@ -11,7 +11,7 @@ from queuectl.cli.job_options import (
     read_file,
     submit_one,
 )
-from queuectl.errors import InvalidInput
+from queuectl.errors import DuplicateJobId, InvalidInput
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -62,8 +62,8 @@ def _run(context: Context) -> Result:
     if args.jobs_file is not None:
         return _enqueue_many(context)
     queue = context.queue(create=True)
-    job = _one_job(context, queue)
-    submit_one(context, queue, job)
+    job, start = _one_job(context, queue)
+    submit_one(context, queue, job, start)
     data = None
     if args.json:
         from queuectl.cli.json_output import job_object
@@ -72,10 +72,11 @@ def _run(context: Context) -> Result:
     return Result(data=data, text=f"Enqueued job: {job.id}", ids=[job.id])
 
 
-def _one_job(context: Context, queue: JobQueue) -> NewJob:
+def _one_job(context: Context, queue: JobQueue) -> tuple[NewJob, str | None]:
+    """The job, and its start time as it was written."""
     args = context.args
     if args.job is None and args.job_file is None:
-        return job_from_options(context, queue)
+        return job_from_options(context, queue), args.run_at
     from queuectl.jobs.spec import decode_text_file, job_from_json
 
     if args.job is not None:
@@ -89,13 +90,23 @@ def _one_job(context: Context, queue: JobQueue) -> NewJob:
     else:
         source = "stdin" if args.job_file == "-" else args.job_file
         text = decode_text_file(read_file(args.job_file), visible(source, 200))
-    return job_from_json(
-        text,
-        source=source,
-        overrides=given_fields(context),
-        defaults=queue.defaults(),
-        now=queue.now(),
+        if not text.strip():
+            raise InvalidInput(f"{visible(source, 200)} is empty: there is no job in it")
+    overrides = given_fields(context)
+    job = job_from_json(
+        text, source=source, overrides=overrides, defaults=queue.defaults(), now=queue.now()
     )
+    if job.run_at is None or "delay" in overrides:
+        return job, None
+    return job, args.run_at or _start_in(text)
+
+
+def _start_in(text: str) -> str | None:
+    from queuectl.jobs.strict_json import parse_object
+
+    fields = parse_object(text.removeprefix("\ufeff"))
+    start = fields.get("run_at") or fields.get("next_run_at")
+    return start if isinstance(start, str) else None
 
 
 def _enqueue_many(context: Context) -> Result:
@@ -107,8 +118,18 @@ def _enqueue_many(context: Context) -> Result:
     from queuectl.cli.jobs_file import read_with_progress
 
     queue = context.queue(create=True)
-    jobs = read_with_progress(context, queue)
-    context.submit(queue, jobs)
+    jobs, lines = read_with_progress(context, queue)
+    try:
+        context.submit(queue, jobs)
+    except DuplicateJobId as error:
+        taken = queue.existing(list(lines))
+        first = min((lines[job_id] for job_id in taken), default=None)
+        if first is None:
+            raise
+        source = "stdin" if context.args.jobs_file == "-" else context.args.jobs_file
+        raise DuplicateJobId(
+            f"{visible(source)}: line {first}: {error.message}", error.hint
+        ) from None
     ids = [job.id for job in jobs]
     noun = "job" if len(ids) == 1 else "jobs"
     return Result(

@@ -85,10 +85,11 @@ def job_from_options(context: Context, queue: JobQueue) -> NewJob:
     return job_from_fields(fields, defaults=queue.defaults(), now=queue.now())
 
 
-def submit_one(context: Context, queue: JobQueue, job: NewJob) -> None:
-    """Puts the job into the queue, and says what a start time given in words was taken for."""
+def submit_one(context: Context, queue: JobQueue, job: NewJob, words: str | None) -> None:
+    """Puts the job into the queue, and says what its start time was taken for if it was given in
+    `words` (None: there was none).
+    """
     context.submit(queue, [job])
-    words = context.args.run_at
     if words is not None and job.run_at is not None:
         from queuectl.jobs.when import iso, parse
 
@@ -120,7 +121,8 @@ def unreadable(path: str, error: OSError | ValueError) -> InvalidInput:
 def _command(context: Context) -> str:
     args = context.args
     if context.words is not None:
-        if not context.words:
+        # A program without a name cannot be run either.
+        if not context.words or not context.words[0].strip():
             raise InvalidInput(
                 "no command follows --", hint="For example: queuectl enqueue -- python my_script.py"
             )

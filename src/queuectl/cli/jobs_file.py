@@ -25,24 +25,34 @@ _STEP = 1_000
 """Lines between two looks at the clock."""
 
 
-def read_with_progress(context: Context, queue: JobQueue) -> list[NewJob]:
-    """The jobs in the file that `--jobs-file` names, every one of them checked.
+def read_with_progress(context: Context, queue: JobQueue) -> tuple[list[NewJob], dict[str, int]]:
+    """The jobs in the file that `--jobs-file` names, every one of them checked, and the number of
+    the line of each id that the file gives.
 
     Raises InvalidInput, with the line's number, for the first that is wrong.
     """
     path = context.args.jobs_file
+    numbers: dict[str, int] = {}
     try:
         with _opened(path) as file:
             lines: Iterable[bytes] = file
             if sys.stderr.isatty() and not context.args.quiet:
                 lines = _watched(file)
             source = "stdin" if path == "-" else path
-            jobs = list(read_jobs(lines, source=source, defaults=queue.defaults(), now=queue.now()))
+            jobs = list(
+                read_jobs(
+                    lines,
+                    source=source,
+                    defaults=queue.defaults(),
+                    now=queue.now(),
+                    numbers=numbers,
+                )
+            )
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
     if not jobs:
         raise InvalidInput("there are no jobs in the file", hint="Write one JSON object a line.")
-    return jobs
+    return jobs, numbers
 
 
 @contextmanager

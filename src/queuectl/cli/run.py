@@ -61,7 +61,7 @@ def _run(context: Context) -> Result:
         )
     queue = context.queue(create=True)
     job = job_from_options(context, queue)
-    submit_one(context, queue, job)
+    submit_one(context, queue, job, args.run_at)
     try:
         context.note(f"Enqueued job: {job.id}")
         _warn_without_workers(context, queue)

@@ -8,6 +8,7 @@ import sys
 from queuectl import processes
 from queuectl.cli.command import Command, Context, Result
 from queuectl.errors import InvalidInput
+from queuectl.marks import JOB_MARKS
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -58,6 +59,8 @@ def _start(context: Context) -> Result:
 
     args = context.args
     count = _count(args.count)
+    if args.background and sys.platform != "win32":
+        _leave_job()
     workspace = _ensure_queue(context)
     orders = Orders(
         slots=1 if args.use_processes else count,
@@ -109,6 +112,19 @@ def _start(context: Context) -> Result:
     return Result(data=data)
 
 
+def _leave_job() -> None:
+    """A job may start a worker in the background. That is not a part of the job then: it begins
+    anew, without the marks by which what belongs to the job is found and ended.
+    """
+    marks = [name for name in os.environ if name in JOB_MARKS]
+    if sys.platform == "win32":
+        for name in marks:
+            del os.environ[name]  # The worker is another process there, and gets what is left.
+    elif marks:
+        environ = {name: os.environ[name] for name in os.environ if name not in JOB_MARKS}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+
+
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST_SLOTS:
         raise InvalidInput(
@@ -133,7 +149,8 @@ def _poll_seconds(text: str | None) -> float | None:
 def _ensure_queue(context: Context) -> Workspace:
     """The queue to work on, made if there is none."""
     workspace = context.workspace()
-    if not workspace.exists:
+    is_empty = os.path.isfile(workspace.database) and not os.path.getsize(workspace.database)
+    if is_empty or not workspace.exists:
         from queuectl.job_queue import JobQueue
 
         with JobQueue(workspace, create=True) as queue:

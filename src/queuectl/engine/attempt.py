@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from queuectl.job_logs.open_log import NoLog, OpenLog
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
+    from queuectl.marks import Census
 
 _TREE_SECONDS = 0.01
 """How often a tree that is being ended is looked at."""
@@ -84,7 +85,7 @@ class Attempt:
         self._outcome = outcome
         self._over = True
 
-    def wait(self, database: str) -> None:
+    def wait(self, census: Census) -> None:
         """Returns when it has ended; its own slot's thread alone calls this."""
         if self._over:
             return
@@ -92,18 +93,21 @@ class Attempt:
             windows.wait_for_command(self.pid)
         else:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        while True:
+        with self._lock:
+            self._over = self.ending is None
+        while not self._over:
+            # Out of the lock: others may want to kill what is left.
+            gone = tree.is_gone(self.pid, census, self.claim, time.monotonic())
             with self._lock:
-                if self.ending is None or tree.is_gone(self.pid, database, self.claim):
-                    self._over = True
-                    break
-            time.sleep(_TREE_SECONDS)
+                self._over = gone
+            if not gone:
+                time.sleep(_TREE_SECONDS)
         if sys.platform == "win32":
             self._status = windows.forget_command(self.pid)
         else:
             self._status = os.waitpid(self.pid, 0)[1]
 
-    def end(self, why: str, *, kill_ticks: int, database: str, politely: bool) -> bool:
+    def end(self, why: str, *, kill_ticks: int, census: Census, politely: bool) -> bool:
         """Begins to end it with everything it started; false when it is over, or ending already.
 
         `politely` sends SIGTERM; whatever is left at `kill_ticks` is for `kill`.
@@ -114,14 +118,14 @@ class Attempt:
             self.ending = why
             self.kill_ticks = kill_ticks
             number = tree.ASK if politely else tree.KILL
-            tree.send(self.pid, database, self.claim, number)
+            tree.send(self.pid, census, self.claim, number)
             return True
 
-    def kill(self, database: str) -> None:
+    def kill(self, census: Census) -> None:
         """Sends SIGKILL to what is left of an attempt that is being ended."""
         with self._lock:
             if not self._over:
-                tree.send(self.pid, database, self.claim, tree.KILL)
+                tree.send(self.pid, census, self.claim, tree.KILL)
 
     def limit_log(self) -> None:
         """Cuts its log if that has grown too long. Not once it is over: the log is closed then, and

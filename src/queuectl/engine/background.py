@@ -9,6 +9,9 @@ from queuectl.engine import birth, pidfile
 from queuectl.errors import EnvironmentFault, QueuectlError
 from queuectl.text import visible
 
+if sys.platform == "win32":
+    from queuectl import windows
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +86,10 @@ def _redirect_output(path: str) -> Callable[[str], None]:
     logging.raiseExceptions = False  # A full disk must not stop the worker.
     stdin = os.open(os.devnull, os.O_RDONLY)
     os.dup2(stdin, 0)
-    log = os.open(path, os.O_WRONLY | os.O_APPEND)
+    if sys.platform == "win32":
+        log = windows.open_append(path)
+    else:
+        log = os.open(path, os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     return logger.info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from queuectl import marks, processes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from queuectl.workspace import Workspace
 
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
+_SECOND_LOOK_SECONDS = 0.25
 _TOLERATED_SECONDS = 60.0
 """How far ahead of the clock a job's time of arrival may be: two machines' clocks may differ."""
 
@@ -156,6 +158,10 @@ def _rescue(workspace: Workspace, queue: JobQueue) -> str:
 
 def _commands(workspace: Workspace, queue: JobQueue) -> Finding:
     orphans = _orphaned_commands(workspace, queue)
+    if orphans:
+        # The processes and the jobs are not read at one moment: what is amiss still is a bit later.
+        time.sleep(_SECOND_LOOK_SECONDS)
+        orphans &= _orphaned_commands(workspace, queue)
     if not orphans:
         return Finding("commands", "none runs without a worker", ok=True)
     pids = ", ".join(map(str, sorted(orphans)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _NO_ROOM = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
 """What keeps any log from being written; other errors are about the log of this job."""

@@ -8,7 +8,7 @@ import sys
 
 from queuectl.engine.direct import environment_allows, program_and_words
 from queuectl.jobs.fields import COMMAND_BYTES
-from queuectl.marks import claim_mark
+from queuectl.marks import JOB_MARKS, claim_mark
 from queuectl.text import visible
 
 if sys.platform == "win32":
@@ -130,13 +130,7 @@ else:
 
 
 _NOT_HANDED_ON = (
-    *(
-        b"PWD",
-        b"QUEUECTL_JOB_ID",
-        b"QUEUECTL_ATTEMPT",
-        b"QUEUECTL_MAX_RETRIES",
-        b"QUEUECTL_CLAIM",
-    ),  # set for each job
+    *(b"PWD", *(name.encode() for name in JOB_MARKS)),  # set for each job
     *(b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID"),  # what systemd says to the worker alone
 )
 

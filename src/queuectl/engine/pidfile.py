@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from queuectl.errors import Conflict, EnvironmentFault
 from queuectl.job_logs import files
@@ -52,12 +53,17 @@ class Pidfile:
             pass
 
 
+_LOOK_SECONDS = 0.25
+
+
 def hold(path: str) -> Pidfile:
     """Takes the pidfile for this process and those it forks.
 
     Raises Conflict with the holder's pid when a living process has it, EnvironmentFault when the
     file cannot be written.
     """
+    # Whoever only looks at it holds it for a moment, too.
+    deadline = time.monotonic() + _LOOK_SECONDS
     while True:
         try:
             fd = os.open(path, _FLAGS | os.O_CREAT, 0o600)
@@ -66,6 +72,9 @@ def hold(path: str) -> Pidfile:
         if not _try_lock(fd):
             pid = _read(fd)
             os.close(fd)
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
             who = f"pid {pid}" if pid else "it is just starting"
             raise Conflict(
                 f"a background worker already runs for this queue ({who})",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from queuectl import processes
 from queuectl.engine import tree
+from queuectl.job_logs import JobLogs
 from queuectl.jobs.outcome import LOST, judge
 from queuectl.processes import Judgement
+from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ def rescue_lost(
     me = myself or processes.this_process()
     if patience is not None:
         patience.begin_round(clock.ticks())
+    logs = JobLogs(Workspace(database).logs)
     rescues = []
     for worker in storage.workers():
         judgement = processes.judge_worker(worker, me, clock.now())
@@ -115,6 +118,8 @@ def rescue_lost(
         ended = tree.end_orphans(database, held, grace_seconds)
         if ended is None:
             continue  # Tried again in the next round; until then its jobs stay where they are.
+        for claim in held:
+            logs.close_lost(claim.id, claim.attempt, clock.now())
         jobs = storage.rescue(worker.id, lambda claim: judge(claim, LOST, policy), LOST)
         # A worker that was only stopped may have started one more command as it woke.
         ended |= tree.end_orphans(database, held, 0, without_marks=False) or set()

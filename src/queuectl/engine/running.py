@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from queuectl.marks import Census
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +24,7 @@ class Running:
     """The attempts in a worker's slots. Slots add and remove them; the main thread does the rest."""
 
     def __init__(self, database: str, clock: Clock) -> None:
-        self._database = database
+        self.census = Census(database)
         self._clock = clock
         self._lock = threading.Lock()
         self._attempts: set[Attempt] = set()
@@ -67,7 +69,7 @@ class Running:
             if attempt.ending is not None:
                 pause = LOOK_CLOSELY_SECONDS
                 if ticks >= attempt.kill_ticks or not self.grace_seconds:
-                    attempt.kill(self._database)
+                    attempt.kill(self.census)
             elif attempt.deadline_ticks is not None and ticks >= attempt.deadline_ticks:
                 pause = LOOK_CLOSELY_SECONDS
                 self._end(attempt, "timeout")
@@ -79,7 +81,7 @@ class Running:
         attempt.end(
             why,
             kill_ticks=self._clock.ticks() + int(self.grace_seconds * 1e6),
-            database=self._database,
+            census=self.census,
             politely=self.grace_seconds > 0,
         )
 

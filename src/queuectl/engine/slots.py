@@ -42,7 +42,6 @@ class Slots:
         count: int,
         *,
         name: str,
-        database: str,
         clock: Clock,
         executor: Executor,
         running: Running,
@@ -54,7 +53,6 @@ class Slots:
         on_ended: Callable[[Claim, Outcome, float], None] | None,
     ) -> None:
         self._name = name
-        self._database = database
         self._clock = clock
         self._executor = executor
         self._running = running
@@ -64,17 +62,19 @@ class Slots:
         self._on_no_room = on_no_room
         self._on_defect = on_defect
         self._on_ended = on_ended
-        threading.stack_size(_STACK_BYTES)
         self._threads = [
             threading.Thread(target=self._work, name=f"slot-{number}", daemon=True)
             for number in range(count)
         ]
-        threading.stack_size(0)
 
     def start(self) -> None:
         """Begins to work."""
-        for thread in self._threads:
-            thread.start()
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            for thread in self._threads:
+                thread.start()
+        finally:
+            threading.stack_size(before)
 
     def close(self) -> None:
         """Ends the threads, which must have nothing left to do."""
@@ -105,7 +105,7 @@ class Slots:
             return
         self._ledger.took_one()
         self._running.add(attempt)
-        attempt.wait(self._database)
+        attempt.wait(self._running.census)
         attempt.ended_ticks = self._clock.ticks()
         self._running.remove(attempt)
         self._settle(attempt)

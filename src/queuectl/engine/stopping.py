@@ -47,8 +47,10 @@ def _parent_of(queue: JobQueue, workers: Sequence[WorkerRecord]) -> int:
     """With --use-processes, the parent of background workers, which is no worker itself; else 0."""
     if all(worker.mode != "background" for worker in workers):
         return 0
-    holder = pidfile.holder(queue.workspace.pidfile) or 0
-    return 0 if any(worker.pid == holder for worker in workers) else holder
+    holder = pidfile.holder(queue.workspace.pidfile)
+    if holder and any(processes.parent(worker.pid) == holder for worker in workers):
+        return holder
+    return 0  # The number may be that of a parent that was killed, and by now anybody's.
 
 
 def _wait_until_gone(

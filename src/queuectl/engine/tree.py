@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from queuectl import marks, processes
+from queuectl import marks
 
 if sys.platform == "win32":
     from queuectl import windows
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from queuectl.jobs.claim import Claim
+    from queuectl.marks import Census
+
+_FRESH_SECONDS = 0.02
+"""How old a look at all processes may be to find by it who gets a signal: it is sent again."""
 
 _STUBBORN_SECONDS = 5.0
 """SIGKILL ends a process at once, unless it hangs inside the kernel."""
 
 
-def send(pid: int, database: str, claim: Claim, number: int) -> None:
+def send(pid: int, census: Census, claim: Claim, number: int) -> None:
     """Sends a signal, ASK or KILL, to the whole tree of a running attempt whose first process is
     `pid`.
     """
@@ -38,27 +42,30 @@ def send(pid: int, database: str, claim: Claim, number: int) -> None:
     else:
         _send_group(pid, number)
         try:
-            stragglers = _stragglers(database, claim)
+            stragglers = _stragglers(census, claim, time.monotonic() - _FRESH_SECONDS)
         except OSError:
             return  # They cannot be looked for now; the tree is not gone before they are.
         for straggler in stragglers:
             _send_one(straggler, number)
 
 
-def is_gone(pid: int, database: str, claim: Claim) -> bool:
-    """Whether nothing of the attempt's tree runs any more."""
+def is_gone(pid: int, census: Census, claim: Claim, since: float) -> bool:
+    """Whether nothing of the attempt's tree ran any more at some moment not before `since`, when its
+    first process had ended: what no longer runs can start nothing.
+    """
     if sys.platform == "win32":
         gone = windows.is_gone(pid)
     else:
         try:
-            gone = not (processes.group_lives(pid) or _stragglers(database, claim))
+            gone = not (census.group_lives(pid, since) or _stragglers(census, claim, since))
         except OSError:
             gone = False  # It cannot be told now; soon it can.
     return gone
 
 
-def _stragglers(database: str, claim: Claim) -> set[int]:
-    return marks.of_runs(database, {marks.claim_mark(claim.token, claim.seq): claim.id})
+def _stragglers(census: Census, claim: Claim, since: float) -> set[int]:
+    run = {marks.claim_mark(claim.token, claim.seq): claim.id}
+    return marks.of_runs(census.members(since), run)
 
 
 def end_orphans(
@@ -73,7 +80,8 @@ def end_orphans(
     if not runs:
         return set()
     return end_processes(
-        lambda: marks.of_runs(database, runs, without_marks=without_marks), grace_seconds
+        lambda: marks.of_runs(marks.members(database), runs, without_marks=without_marks),
+        grace_seconds,
     )
 
 

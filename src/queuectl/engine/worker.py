@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
 
+_WRITING_TICKS = 2_000_000
+"""How long a stop waits for a database that cannot be written, beyond all other patience (2 s)."""
+
 _PAUSE_TICKS = 1_000_000
 """How long nothing is started after the machine had no room for a process or a file (1 s)."""
 
@@ -67,7 +70,6 @@ class Worker:
         self._slots = Slots(
             slots,
             name=name,
-            database=database,
             clock=clock,
             executor=executor,
             running=self._running,
@@ -194,8 +196,11 @@ class Worker:
             return
         self.ledger.accept(False)
         self.ledger.give_back_ready()
-        if self._clock.ticks() >= self._stop_deadline_ticks:
+        late_ticks = self._clock.ticks() - self._stop_deadline_ticks
+        if late_ticks >= 0:
             self._running.end_all("stop")
+        if late_ticks >= int(self.grace_seconds * 1e6) + _WRITING_TICKS:
+            self.ledger.give_up()
 
     def _heed_ledger(self) -> None:
         """Does what the ledger has learned: a stop, a cancel, the loss of its jobs."""

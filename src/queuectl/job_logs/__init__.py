@@ -92,6 +92,19 @@ class JobLogs:
             os.close(fd)
             raise
 
+    def close_lost(self, id: str, attempt: int, ended_at: int) -> None:
+        """Say in the job's log that this attempt ended with its worker, which could not say so.
+
+        A log that is not there, or cannot be written, is let be.
+        """
+        from queuectl.job_logs.open_log import append_lost
+
+        try:
+            fd = os.open(self.path(id), files.APPEND & ~os.O_CREAT)
+        except OSError:
+            return
+        append_lost(fd, attempt, ended_at)
+
     def tail_start(self, id: str, lines: int, *, start: int = 0, end: int | None = None) -> int:
         """The offset at which the last `lines` lines of the log, or of that part of it, begin.
 

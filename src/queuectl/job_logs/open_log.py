@@ -129,6 +129,14 @@ def header(
     ).encode()
 
 
+def append_lost(fd: int, attempt: int, ended_at: int) -> None:
+    """The closing line of an attempt whose worker was lost; closes the file."""
+    with contextlib.suppress(OSError):
+        _append(fd, f"[queuectl] attempt {attempt} ended {iso(ended_at)}: worker lost\n".encode())
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
 def _append(fd: int, line: bytes) -> int:
     """Add a line, on a line of its own, and return the offset of its end."""
     size = os.lseek(fd, 0, os.SEEK_END)

@@ -20,14 +20,17 @@ def read_jobs(
     defaults: Defaults,
     now: int,
     zone: tzinfo | None = None,
+    numbers: dict[str, int] | None = None,
 ) -> Iterator[NewJob]:
     """The jobs in `lines` (as a binary file gives them), one by one; blank lines are passed over.
 
     `now` is in microseconds since the epoch; `zone` (None: this machine's) is for times in words.
+    `numbers` is filled with the number of the line of each id that the file gives.
+
     Raises InvalidInput "SOURCE: line N: ..." at the first line that is wrong, an id that an
     earlier line has included; what was yielded before it must then not be used.
     """
-    first_lines: dict[str, int] = {}
+    first_lines = {} if numbers is None else numbers
     ids = _fresh_ids()
     id = next(ids)
     for number, line in enumerate(_as_utf8(lines, source), 1):

@@ -44,6 +44,11 @@ def connect(path: str, *, create: bool) -> apsw.Connection:
                     f"there is no queue at {visible(path)}", hint="Make one with: queuectl init"
                 )
             create_private(path)
+        elif not create and os.path.isfile(path) and not os.path.getsize(path):
+            raise QueueNotFound(
+                f"{visible(path)} is empty: there is no queue in it",
+                hint="Make one with: queuectl init",
+            )
         elif os.path.isdir(path):
             raise DatabaseError(
                 f"{visible(path)} is a folder, not a database",

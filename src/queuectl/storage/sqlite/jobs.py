@@ -18,6 +18,7 @@ from queuectl.storage.sqlite.connection import (
     transaction,
     translated,
 )
+from queuectl.storage.sqlite.disk import sync_file, sync_folder
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -283,16 +284,21 @@ class SqliteJobStorage:
         return [] if found == ["ok"] else found
 
     def backup(self, path: str) -> None:
-        if not create_private(path):
-            raise CouldNotDo(
-                f"{visible(path)} exists already", hint="Name a file that does not exist yet."
-            )
+        if os.path.lexists(path):
+            raise _exists(path)
+        # Under another name until it is whole and on the disk.
+        part = f"{path}.{os.getpid()}.part"
+        create_private(part)
         try:
             with translated(path):
-                self._copy_to(path)
-        except BaseException:
-            os.unlink(path)
-            raise
+                self._copy_to(part)
+            sync_file(part)
+            os.link(part, path)
+            sync_folder(path)
+        except FileExistsError:
+            raise _exists(path) from None
+        finally:
+            os.unlink(part)
 
     def _copy_to(self, path: str) -> None:
         try:
@@ -352,6 +358,12 @@ def _job(row: Sequence[object]) -> Job:
     from queuectl.storage.sqlite.rows import job
 
     return job(row)
+
+
+def _exists(path: str) -> CouldNotDo:
+    return CouldNotDo(
+        f"{visible(path)} exists already", hint="Name a file that does not exist yet."
+    )
 
 
 def _not_found(reference: str) -> JobNotFound:

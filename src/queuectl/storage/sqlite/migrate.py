@@ -8,6 +8,7 @@ import time
 import apsw
 
 from queuectl.errors import DatabaseForeign, DatabaseTooNew
+from queuectl.storage.sqlite.disk import sync_folder
 from queuectl.text import visible
 
 APPLICATION_ID = 0x51435431
@@ -39,7 +40,7 @@ def bring_up_to_date(db: apsw.Connection, path: str) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
-    _sync_folder(path)
+    sync_folder(path)
 
 
 def _use_wal(db: apsw.Connection) -> None:
@@ -96,14 +97,3 @@ def _migration(number: int) -> str:
     name = next(n for n in sorted(os.listdir(folder)) if n.startswith(f"{number:04d}_"))
     with open(os.path.join(folder, name), encoding="utf-8") as file:
         return file.read()
-
-
-def _sync_folder(path: str) -> None:
-    """Puts the new file's name on the disk too: SQLite syncs only what is in the file."""
-    if os.name != "posix":
-        return
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -83,8 +83,8 @@ class SqliteWorkerStorage:
     # ---- its jobs
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
-        now = self._clock.now()
         with translated(self.path), transaction(self._db):
+            now = self._clock.now()  # After the wait for the lock: in the order of the commits.
             self._check_standing(worker_id)
             refused = self._settle(worker_id, settlements, now) if settlements else []
             claims = self._claim(worker_id, wanted, now) if wanted > 0 else []
@@ -125,8 +125,8 @@ class SqliteWorkerStorage:
         return refused
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
-        now = self._clock.now()
         with translated(self.path), transaction(self._db):
+            now = self._clock.now()  # After the wait for the lock: in the order of the commits.
             self._check_standing(worker_id)
             self._db.executemany(
                 sql.GIVE_BACK,
@@ -172,8 +172,8 @@ class SqliteWorkerStorage:
     def rescue(
         self, worker_id: str, decide: Callable[[Claim], Verdict], outcome: Outcome
     ) -> list[tuple[Claim, Verdict]]:
-        now = self._clock.now()
         with translated(self.path), transaction(self._db):
+            now = self._clock.now()  # After the wait for the lock: in the order of the commits.
             held = fetch(self._db, sql.HELD_BY, (worker_id,))
             settlements = []
             for row in held:

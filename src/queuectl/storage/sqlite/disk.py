@@ -1,0 +1,25 @@
+"""Putting files and their names on the disk, where SQLite does not do it itself."""
+
+from __future__ import annotations
+
+import os
+
+
+def sync_file(path: str) -> None:
+    """Puts what is in a file on the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: str) -> None:
+    """Puts the name of a file on the disk. Windows has no way to, and no need."""
+    if os.name != "posix":
+        return
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
