@@ -190,8 +190,15 @@ class JobQueue:
         asked for, `limit` of them at most.
 
         `sort`: created, updated, next_run, priority, attempts or id. Raises InvalidInput for a
-        state that there is not, or a limit below 1.
+        state or an order that there is not, or a limit below 1.
         """
+        from queuectl.storage.records import SORT_KEYS
+
+        if sort not in SORT_KEYS:
+            raise InvalidInput(
+                f"cannot sort by {visible(str(sort), 60)!r}",
+                hint=f"Sort by {', '.join(SORT_KEYS)}.",
+            )
         if limit is not None and limit < 1:
             raise InvalidInput(f"limit must be 1 or more, not {limit}")
         return self._storage.list_jobs(

@@ -10,7 +10,7 @@ from queuectl import __version__
 from queuectl.cli import COMMANDS
 from queuectl.cli import help as help_text
 from tests.cli.support import Cli
-from tests.support import clean_environment
+from tests.support import ROOT, clean_environment
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -22,7 +22,9 @@ def test_help_begins_with_what_it_does_and_examples(cli: Cli, name: str) -> None
     assert blank == ""
     assert heading == "Examples:"
     assert example.startswith(f"  queuectl {name}")
-    assert any(line.startswith("options for every command:") for line in rest)
+    assert any(line.startswith("Usage: queuectl") for line in rest)
+    assert any(line.startswith("Options for every command:") for line in rest)
+    assert "positional" not in ran.out
     assert ran.err == ""
 
 
@@ -32,6 +34,7 @@ def test_overview_names_every_command(cli: Cli) -> None:
     assert ran.lines[2] == "Examples:"
     listed = {line[2:].split("  ")[0] for line in ran.lines if line.startswith("  ")}
     assert listed >= set(COMMANDS)
+    assert max(map(len, ran.lines)) <= 80
 
 
 def test_overview_is_what_nothing_at_all_gets(cli: Cli) -> None:
@@ -48,6 +51,7 @@ def test_group_lists_its_commands(cli: Cli, group: str) -> None:
     assert (alone.status, alone.out) == (2, "")
     assert (asked.status, asked.err) == (0, "")
     assert alone.err == asked.out
+    assert asked.out.startswith(f"Examples:\n  queuectl {group} ")
     assert all(name in asked.out for name in COMMANDS if name.startswith(group + " "))
 
 
@@ -81,6 +85,11 @@ def test_version(cli: Cli) -> None:
         (["list", "--state", "complete"], "Did you mean completed?"),
         (["enqueue", "sleep", "2"], "queuectl enqueue -- WORD ..."),
         (["enqueue", "--command", "-x"], "--option=VALUE"),
+        (["enqueue", "--delay"], "--delay needs a value"),
+        (["dlq", "retry", "--all=x"], "--all takes no value"),
+        (["enqueue", "ls", "-la"], "queuectl enqueue -- WORD ..."),
+        (["start"], "Did you mean `queuectl worker-start`?"),
+        (["purge"], "Did you mean `queuectl dlq purge`?"),
     ],
 )
 def test_unknown_word_names_the_nearest(cli: Cli, words: list[str], said: str) -> None:
@@ -104,6 +113,44 @@ def test_options_behind_dashes_belong_to_the_command_that_is_queued(cli: Cli) ->
     """What stands behind -- is never taken for an option of queuectl."""
     cli.done("enqueue", "--id", "words", "--", "grep", "--json", "-q", "--", "it's")
     assert cli.job("words").command == "grep --json -q -- 'it'\"'\"'s'"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["doctor"],
+        ["backup", "copy.db"],
+        ["prune", "--older-than", "0", "--yes"],
+        ["dlq", "purge", "--yes"],
+        ["dlq", "retry", "--all"],
+        ["init"],
+        ["worker-list"],
+    ],
+)
+def test_quiet_prints_ids_alone(cli: Cli, words: list[str]) -> None:
+    """-q leaves nothing to print for a command whose result is not one or more ids."""
+    cli.dead()
+    assert cli.done(*words, "-q") == (0, "", "")
+
+
+def test_quiet_still_prints_what_a_setting_is(cli: Cli) -> None:
+    """`config get -q` prints the value: nothing else was asked for."""
+    assert cli.done("config", "get", "max_retries", "-q").out == "3\n"
+
+
+def test_module_is_the_program(cli: Cli) -> None:
+    """`python -m queuectl` is the program under another name, and passes its status on."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "queuectl", "lst"],
+        cwd=cli.folder,
+        env={**clean_environment(), "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "Did you mean `queuectl list`?" in ran.stderr
 
 
 def test_errors_as_json(cli: Cli) -> None:

@@ -61,6 +61,7 @@ def test_retry_all(cli: Cli) -> None:
         (["dlq", "retry", "dead", "--all"], 2, "both jobs and --all"),
         (["dlq", "retry", "dead", "waits"], 4, "job waits is pending, not dead"),
         (["dlq", "retry", "dead", "nope"], 3, "there is no job 'nope'"),
+        (["dlq", "retry", "nope"], 3, "queuectl dlq list"),
         (["dlq", "show", "waits"], 4, "job waits is pending, not dead"),
         (["dlq", "list", "--limit", "0"], 2, "--limit"),
         (["dlq", "purge", "--older-than", "x", "--yes"], 2, "--older-than: 'x'"),

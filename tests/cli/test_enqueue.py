@@ -140,6 +140,10 @@ def test_time_in_words_is_echoed(cli: Cli) -> None:
     moment = datetime.fromtimestamp(at // 1_000_000, UTC)
     assert said.err == f"Runs at {moment:%Y-%m-%dT%H:%M:%SZ}\n"
     assert cli.done("enqueue", "--command", "true", "--run-at", "2030-01-01T00:00:00Z").err == ""
+    (cli.folder / "job.json").write_text('{"command": "true", "run_at": "in 2 hours"}')
+    for words in (["--job-file", "job.json"], ['{"command": "true", "next_run_at": "in 2 hours"}']):
+        assert cli.done("enqueue", *words).err.startswith("Runs at 2")
+        assert cli.done("enqueue", *words, "--delay", "5").err == ""
 
 
 def test_json_is_the_job_object(cli: Cli) -> None:
@@ -194,6 +198,8 @@ BAD = [
     (["enqueue", "--command", "a", "--command-file", "b"], 2, "more than one"),
     (["enqueue", "--command", "a", "--", "b"], 2, "more than one"),
     (["enqueue", "--"], 2, "no command follows --"),
+    (["enqueue", "--", ""], 2, "no command follows --"),
+    (["enqueue", "--", " ", "x"], 2, "no command follows --"),
     (["enqueue", "--command", ""], 2, "empty"),
     (["enqueue", "--command", " \t"], 2, "empty"),
     (["enqueue", "--command", "a\0b"], 2, "NUL"),
@@ -205,10 +211,11 @@ BAD = [
     (["enqueue", "--command", "a", "--id", "taken"], 4, "already in the queue"),
     (["enqueue", "--command", "a", "--max-retries", "-1"], 2, "max_retries"),
     (["enqueue", "--command", "a", "--max-retries", "1_0"], 2, "--max-retries"),
-    (["enqueue", "--command", "a", "--max-retries", "9" * 5_000], 2, "--max-retries"),
+    (["enqueue", "--command", "a", "--max-retries", "9" * 5_000], 2, "from 0 to 1000"),
     (["enqueue", "--command", "a", "--priority", "1.5"], 2, "--priority"),
     (["enqueue", "--command", "a", "--backoff-base", "nan"], 2, "backoff_base"),
     (["enqueue", "--command", "a", "--backoff-base", "many"], 2, "--backoff-base"),
+    (["enqueue", "--command", "a", "--backoff-base", "-1"], 2, "not -1\n"),
     (["enqueue", "--command", "a", "--delay", "-5"], 2, "delay"),
     (["enqueue", "--command", "a", "--delay", "soon"], 2, "delay"),
     (["enqueue", "--command", "a", "--run-at", "whenever"], 2, "run_at"),
@@ -231,7 +238,12 @@ BAD = [
     (["enqueue", "--jobs-file", "missing.jsonl"], 2, "missing.jsonl: No such file"),
     (["enqueue", "--jobs-file", "empty.txt"], 2, "no jobs"),
     (["enqueue", "--jobs-file", "bad.jsonl"], 2, "bad.jsonl: line 3:"),
-    (["enqueue", "--jobs-file", "taken.jsonl"], 4, "already in the queue"),
+    (
+        ["enqueue", "--jobs-file", "taken.jsonl"],
+        4,
+        "taken.jsonl: line 3: a job with the id 'taken'",
+    ),
+    (["enqueue", "--job-file", "empty.txt"], 2, "empty.txt is empty"),
     (["enqueue", "--jobs-file", "good.jsonl", "--priority", "5"], 2, "--priority"),
 ]
 
@@ -244,7 +256,7 @@ def test_bad_input_changes_nothing(cli: Cli, words: list[str], status: int, said
     (cli.folder / "latin1.txt").write_bytes(b"echo caf\xe9")
     (cli.folder / "good.jsonl").write_text('{"command": "a"}\n')
     (cli.folder / "bad.jsonl").write_text('{"command": "a"}\n\n{"command": ""}\n')
-    (cli.folder / "taken.jsonl").write_text('{"command": "a"}\n{"command": "a", "id": "taken"}\n')
+    (cli.folder / "taken.jsonl").write_text('{"command": "a"}\n\n{"command": "a", "id": "taken"}\n')
     ran = cli(*words)
     assert (ran.status, ran.out) == (status, "")
     first, *others = ran.err.splitlines()

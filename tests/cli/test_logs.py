@@ -95,6 +95,7 @@ def test_follow_is_live_and_ends_with_the_job(cli: Cli) -> None:
             cwd=cli.folder,
             env=clean_environment(),
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         ) as following,
     ):
         (claim,) = worker.claim()
@@ -105,6 +106,26 @@ def test_follow_is_live_and_ends_with_the_job(cli: Cli) -> None:
         assert following.poll() is None
         worker.settle(claim, SUCCEEDED, b"late\n")
         assert b"\nlate\n" in following.stdout.read()
+        assert following.stderr is not None
+        assert following.stderr.read() == b""
+        assert following.wait(20) == 0
+
+
+def test_following_without_a_worker_says_so(cli: Cli) -> None:
+    """--follow of a job that no worker can begin says that none runs, and goes on."""
+    job_id = cli.enqueue()
+    with subprocess.Popen(
+        [*MAIN, "logs", job_id, "--follow"],
+        cwd=cli.folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as following:
+        assert following.stderr is not None
+        assert following.stderr.readline().startswith(b"No worker is running; ")
+        cli.finish(job_id, SUCCEEDED, b"out\n")
+        assert following.stdout is not None
+        assert b"\nout\n" in following.stdout.read()
         assert following.wait(20) == 0
 
 
@@ -119,6 +140,7 @@ def test_following_a_job_that_has_ended(cli: Cli, job_id: str) -> None:
     ("words", "status", "said"),
     [
         (["--attempt", "3"], 1, "has no attempt 3; it has had 2"),
+        (["--attempt", "0"], 2, "--attempt must be 1 or more"),
         (["--attempt", "x"], 2, "--attempt must be a whole number"),
         (["--tail", "-1"], 2, "--tail must be 0 or more"),
         (["--follow", "--attempt", "1"], 2, "does not go with --attempt"),

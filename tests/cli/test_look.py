@@ -77,7 +77,10 @@ def test_long_table_is_cut_and_says_so(cli: Cli) -> None:
 def test_nothing_to_list(cli: Cli) -> None:
     """An empty list is nothing on stdout, a remark on stderr, and an empty array in JSON."""
     cli.done("init")
-    assert cli.done("list") == (0, "", "There are no such jobs.\n")
+    assert cli.done("list") == (0, "", "The queue is empty.\n")
+    assert cli.done("list", "--state", "dead") == (0, "", "There are no such jobs.\n")
+    assert cli.done("dlq", "list") == (0, "", "The dead letter queue is empty.\n")
+    assert cli.done("worker-list") == (0, "", "No workers.\n")
     assert cli.done("list", "-q") == (0, "", "")
     assert cli.done("list", "--json").json == []
 

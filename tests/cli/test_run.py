@@ -154,6 +154,7 @@ def test_wait_timeout(cli: Cli) -> None:
     job_id = cli.enqueue()
     ran = cli("wait", job_id, "--timeout", "50ms")
     assert (ran.status, ran.out) == (124, "")
+    assert ran.err.startswith("No worker is running; start one with: queuectl worker-start\n")
     assert f"job {job_id} had not ended after 0.05 s" in ran.err
     error = json.loads(cli("wait", job_id, "--timeout", "0", "--json").err)["error"]
     assert (error["code"], error["exit"]) == ("wait_timed_out", 124)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.cells import cell_len
 
-from queuectl.cli.screen import Screen, cut, text_width
+from queuectl.cli.screen import Screen, cut, progress_console, text_width
 from queuectl.cli.tables import Column, write_table
 from tests.cli.support import Cli, Terminal
 from tests.support import MAIN, clean_environment
@@ -67,6 +67,24 @@ def test_ids_give_way_when_commands_cannot(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines[1] == "01234567    1  echo xx..."
 
 
+@pytest.mark.parametrize("width", [40, 50, 59, 70])
+def test_narrow_list_keeps_the_command(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """A narrow terminal shows less of the other columns before a command gets under 15 places."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    job_id = cli.enqueue("x" * 80)
+    stream = Terminal()
+    monkeypatch.setattr("sys.stdout", stream)
+    assert cli("list").status == 0
+    heading, line = stream.getvalue().splitlines()
+    assert len(line) <= width
+    assert len(line) - line.index("xxx") >= 15
+    assert job_id.startswith(line.split()[0])
+    assert ("PRIORITY" in heading) is (width == 70)
+
+
 def test_pipe_gets_everything() -> None:
     """In a pipe nothing is cut, and nothing is coloured."""
     with open(os.devnull, "w", encoding="utf-8") as stream:
@@ -108,6 +126,22 @@ def test_cut(text: str, width: int, shown: str) -> None:
     """A text is cut to the places there are, never in the middle of a wide character."""
     assert cut(text, width) == shown
     assert text_width(shown) <= width
+
+
+def test_cut_id_does_not_end_in_a_dash() -> None:
+    """The beginning of an id that would end with one of its dashes goes without it."""
+    assert cut("0123abcd-4567", 9, dots=False) == "0123abcd"
+
+
+@pytest.mark.parametrize(("codeset", "encoding"), [("ANSI_X3.4-1968", "ascii"), ("UTF-8", "utf-8")])
+def test_progress_bar_keeps_to_the_locale(
+    monkeypatch: pytest.MonkeyPatch, codeset: str, encoding: str
+) -> None:
+    """A bar is ASCII where the locale is, even if Python would write UTF-8."""
+    monkeypatch.setattr("locale.nl_langinfo", lambda _: codeset)
+    console = progress_console(Terminal())
+    assert console.options.encoding == encoding
+    assert console.options.ascii_only is (encoding == "ascii")
 
 
 def test_later_rows_are_written_as_they_are_read() -> None:
@@ -239,6 +273,23 @@ def test_output_that_cannot_be_written(cli: Cli) -> None:
         )
     assert ran.returncode == 5
     assert ran.stderr == b"queuectl: No space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_job_is_queued_even_if_that_cannot_be_said(cli: Cli) -> None:
+    """When its id cannot be written `enqueue` fails, and says that the job is queued all the same."""
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [*MAIN, "enqueue", "--id", "j", "--command", "true"],
+            cwd=cli.folder,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert ran.returncode == 5
+    assert b"No space left on device\n  The job is queued all the same: j\n" in ran.stderr
+    assert cli.states() == {"j": "pending"}
 
 
 def test_closed_streams(cli: Cli) -> None:

@@ -123,6 +123,10 @@ def _command_name(rest: list[str]) -> tuple[str, list[str]]:
     if not group:
         if "-".join(rest[:2]) in COMMANDS:  # `worker start`
             raise _unknown(" ".join(rest[:2]), ["-".join(rest[:2])])
+        # `start` for `worker-start`, `purge` for `dlq purge`.
+        ends = [name for name in COMMANDS if name.replace("-", " ").endswith(" " + first)]
+        if len(ends) == 1:
+            raise _unknown(first, ends, guess=ends[0])
         raise _unknown(first, [*COMMANDS, *(name.partition(" ")[0] for name in COMMANDS)])
     name = f"{first} {rest[1]}"
     if name not in group:
@@ -135,10 +139,10 @@ def _group(name: str) -> list[str]:
     return [command for command in COMMANDS if command.startswith(name + " ")]
 
 
-def _unknown(word: str, known: list[str]) -> InvalidInput:
+def _unknown(word: str, known: list[str], guess: str | None = None) -> InvalidInput:
     from queuectl.text import nearest, visible
 
-    guess = nearest(word, known)
+    guess = guess or nearest(word, known)
     return InvalidInput(
         f"there is no command '{visible(word, 60)}'",
         hint=f"Did you mean `queuectl {guess}`?" if guess else "See all commands: queuectl --help",

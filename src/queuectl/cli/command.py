@@ -18,8 +18,18 @@ if TYPE_CHECKING:
     from queuectl.jobs.job import NewJob
 
 
+_WORDS = {
+    "usage: ": "Usage: ",
+    "positional arguments": "Arguments",
+    "options": "Options",
+    "argument %(argument_name)s: %(message)s": "%(argument_name)s %(message)s",
+    "expected one argument": "needs a value",
+    "ignored explicit argument %r": "takes no value, and was given %r",
+}
+"""argparse's words in every version, and what is said here."""
+
 # Else argparse looks for translations of its few words in a dozen folders, at every start.
-argparse._ = lambda text: text  # type: ignore[attr-defined]
+argparse._ = lambda text: _WORDS.get(text, text)  # type: ignore[attr-defined]
 
 
 class Result:
@@ -27,22 +37,25 @@ class Result:
 
     `data` is what `--json` prints: a value, or an iterator of values that is printed as an array
     while it is read. `text` is for people: a string, or a function that writes to a stream.
-    `ids` is what `-q` prints, a line each; None where there are none to print: the text is then.
+    `ids` is what `-q` prints, a line each. `kept` says what was done and stays so even if the
+    result cannot be printed.
     """
 
-    __slots__ = ("data", "exit_status", "ids", "text")
+    __slots__ = ("data", "exit_status", "ids", "kept", "text")
 
     def __init__(
         self,
         *,
         data: object = None,
         text: str | Callable[[TextIO], None] = "",
-        ids: Iterable[str] | None = None,
+        ids: Iterable[str] = (),
+        kept: str = "",
         exit_status: int = 0,
     ) -> None:
         self.data = data
         self.text = text
         self.ids = ids
+        self.kept = kept
         self.exit_status = exit_status
 
 
@@ -93,6 +106,13 @@ class Context:
                 sys.stderr.flush()
             except (OSError, ValueError):
                 pass  # Nobody listens; that must not stop a worker.
+
+    def note_missing_workers(self, queue: JobQueue) -> None:
+        """Says that what waits would wait for ever, if no worker runs."""
+        from queuectl.processes import is_alive
+
+        if not any(map(is_alive, queue.workers())):
+            self.note("No worker is running; start one with: queuectl worker-start")
 
     def confirm(self, question: str, count: int) -> None:
         """Lets the user decide about `count` things on a terminal; elsewhere `--yes` must be given,
@@ -149,12 +169,15 @@ class _Parser(argparse.ArgumentParser):
 
     color: bool
     of: Command
+    begins_with_word = False
+    """Whether what it reads begins with neither an option nor a job in JSON."""
 
     def error(self, message: str) -> NoReturn:
         hint = f"See: {self.prog} --help"
+        words_hint = f"The words of a command go behind --: {self.prog} -- WORD ..."
         # argparse words it so in every version.
         unknown = message.removeprefix("unrecognized arguments: ")
-        if message.endswith("expected one argument"):
+        if message.endswith("needs a value"):
             hint = f"A value that begins with a dash is written --option=VALUE. {hint}"
         elif unknown != message:
             word = unknown.split(" ")[0]
@@ -164,9 +187,12 @@ class _Parser(argparse.ArgumentParser):
 
                 message = f"there is no option '{visible(word.split('=')[0], 80)}' here"
                 guess = nearest(word.split("=")[0], list(self._option_string_actions))
-                hint = f"Did you mean {guess}? {hint}" if guess else hint
+                if self.of.takes_command and self.begins_with_word:
+                    hint = words_hint
+                elif guess:
+                    hint = f"Did you mean {guess}? {hint}"
             elif self.of.takes_command:
-                hint = f"The words of a command go behind --: {self.prog} -- WORD ..."
+                hint = words_hint
         raise InvalidInput(message, hint=hint)
 
     def format_help(self) -> str:
@@ -174,7 +200,7 @@ class _Parser(argparse.ArgumentParser):
         return f"{self.of.summary}\n\nExamples:\n{examples}\n\n{super().format_help()}"
 
 
-def build_parser(name: str, command: Command) -> argparse.ArgumentParser:
+def build_parser(name: str, command: Command) -> _Parser:
     """The parser of one command; the others' are never built."""
     parser = _Parser(
         prog=f"queuectl {name}",
@@ -185,12 +211,10 @@ def build_parser(name: str, command: Command) -> argparse.ArgumentParser:
     parser.color = False  # Python 3.14 colours the help, but not what we put in front of it.
     parser.of = command
     command.configure(parser)
-    common = parser.add_argument_group("options for every command")
+    common = parser.add_argument_group("Options for every command")
     common.add_argument("--db", metavar="PATH", help="the queue's database")
     common.add_argument("--json", action="store_true", help="print the result as JSON")
-    common.add_argument(
-        "-q", "--quiet", action="store_true", help="print ids alone, and no remarks"
-    )
+    common.add_argument("-q", "--quiet", action="store_true", help="print ids alone, or nothing")
     common.add_argument("-h", "--help", action="help", help="show this help")
     return parser
 
@@ -202,14 +226,26 @@ def execute(name: str, command: Command, arguments: list[str]) -> int:
         split = arguments.index("--")
         arguments, words = arguments[:split], arguments[split + 1 :]
     try:
-        args = build_parser(name, command).parse_args(arguments)
+        parser = build_parser(name, command)
+        parser.begins_with_word = arguments[:1] != [] and arguments[0].lstrip()[:1] not in (
+            "-",
+            "{",
+        )
+        args = parser.parse_args(arguments)
     except SystemExit:  # --help has printed itself.
         return 0
     context = Context(args, words)
     try:
         result = command.run(context)
-        _print(result, args)
-        sys.stdout.flush()  # Before the queue is closed: that can take a moment.
+        try:
+            _print(result, args)
+            sys.stdout.flush()  # Before the queue is closed: that can take a moment.
+        except OSError as error:
+            if not result.kept or isinstance(error, BrokenPipeError):
+                raise
+            from queuectl.errors import EnvironmentFault
+
+            raise EnvironmentFault(error.strerror or str(error), hint=result.kept) from None
     finally:
         context.close()
     return result.exit_status
@@ -220,7 +256,7 @@ def _print(result: Result, args: argparse.Namespace) -> None:
         from queuectl.cli.json_output import write_json
 
         write_json(result.data, sys.stdout)
-    elif args.quiet and result.ids is not None:
+    elif args.quiet:
         for job_id in result.ids:
             sys.stdout.write(job_id + "\n")
     elif callable(result.text):

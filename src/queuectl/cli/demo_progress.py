@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from queuectl.cli.screen import progress_console
 from queuectl.jobs.lifecycle import FINISHED, State
 from queuectl.text import visible
 
@@ -58,14 +59,13 @@ def new_progress(stream: TextIO) -> Iterator[Progress]:
     if not stream.isatty():
         yield _plain(stream)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
     bar = Bar(
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f} done"),
-        console=Console(file=stream, highlight=False, markup=False),
+        console=progress_console(stream),
         transient=True,
     )
     task = bar.add_task("", total=1)

@@ -27,7 +27,8 @@ def _list(context: Context) -> Result:
     def read(limit: int | None) -> Iterator[Job]:
         return dead.list(limit=limit)
 
-    return list_result(context, read, dead.count, write_dead_jobs, queue.now())
+    nothing = "The dead letter queue is empty."
+    return list_result(context, read, dead.count, write_dead_jobs, queue.now(), nothing)
 
 
 def _configure_show(parser: ArgumentParser) -> None:

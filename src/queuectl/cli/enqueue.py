@@ -34,7 +34,7 @@ queuectl enqueue --jobs-file jobs.jsonl
 def _configure(parser: ArgumentParser) -> None:
     parser.usage = "queuectl enqueue (--command LINE | -- WORD ... | JSON | ...) [OPTION ...]"
     what = parser.add_argument_group(
-        "what to run (one of these, or the words of a command behind --)"
+        "What to run (one of these, or the words of a command behind --)"
     )
     what.add_argument("job", nargs="?", metavar="JSON", help="one job as a JSON object")
     add_command_options(what)
@@ -69,7 +69,12 @@ def _run(context: Context) -> Result:
         from queuectl.cli.json_output import job_object
 
         data = job_object(queue.get(job.id), show_env=args.show_env)
-    return Result(data=data, text=f"Enqueued job: {job.id}", ids=[job.id])
+    return Result(
+        data=data,
+        text=f"Enqueued job: {job.id}",
+        ids=[job.id],
+        kept=f"The job is queued all the same: {job.id}",
+    )
 
 
 def _one_job(context: Context, queue: JobQueue) -> tuple[NewJob, str | None]:
@@ -133,7 +138,10 @@ def _enqueue_many(context: Context) -> Result:
     ids = [job.id for job in jobs]
     noun = "job" if len(ids) == 1 else "jobs"
     return Result(
-        data={"enqueued": len(ids), "ids": ids}, text=f"Enqueued {len(ids):,} {noun}", ids=ids
+        data={"enqueued": len(ids), "ids": ids},
+        text=f"Enqueued {len(ids):,} {noun}",
+        ids=ids,
+        kept=f"All the same, {len(ids):,} {noun} were queued.",
     )
 
 

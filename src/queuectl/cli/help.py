@@ -38,19 +38,34 @@ def overview(commands: Mapping[str, tuple[str, str]]) -> str:
     lines += [
         "",
         "Options for every command:",
-        "  --db PATH     the queue's database (default: QUEUECTL_DB_PATH, else the nearest queuectl.db",
-        "                from this folder upwards)",
+        "  --db PATH     the queue's database (default: QUEUECTL_DB_PATH, else the",
+        "                nearest queuectl.db from this folder upwards)",
         "  --json        print the result as JSON, and errors as JSON on stderr",
-        "  -q, --quiet   print ids alone",
+        "  -q, --quiet   print ids alone, or nothing",
         "  --version     print the version (without a command)",
     ]
     return "\n".join(lines)
+
+
+_GROUP_EXAMPLES = {
+    "dlq": (
+        "queuectl dlq list                 see what is dead, and why",
+        "queuectl dlq retry --all          give all of it another chance",
+        "queuectl dlq purge --older-than 30d",
+    ),
+    "config": (
+        "queuectl config list              see what can be set",
+        "queuectl config set max_retries 5",
+        "queuectl config unset max_retries",
+    ),
+}
 
 
 def group(name: str, commands: Mapping[str, tuple[str, str]]) -> str:
     """What `queuectl dlq` or `queuectl config` alone prints."""
     members = [command for command in commands if command.startswith(name + " ")]
     width = max(map(len, members)) + 2
-    lines = [f"Usage: queuectl {name} COMMAND [OPTION ...]", ""]
+    lines = ["Examples:", *("  " + example for example in _GROUP_EXAMPLES[name])]
+    lines += ["", f"Usage: queuectl {name} COMMAND [OPTION ...]", ""]
     lines += [f"  {member:<{width}}{commands[member][1]}" for member in members]
     return "\n".join(lines)

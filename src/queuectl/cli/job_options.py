@@ -34,7 +34,7 @@ def add_command_options(group: _ArgumentGroup) -> None:
 
 def add_job_options(parser: ArgumentParser) -> None:
     """The options that say how and when a job runs."""
-    group = parser.add_argument_group("the job")
+    group = parser.add_argument_group("The job")
     group.add_argument("--id", metavar="ID", help="a name of your own (default: a random UUID)")
     group.add_argument(
         "--max-retries", metavar="N", help="runs after the first one fails, 0 to 1000"

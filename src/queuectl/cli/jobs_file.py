@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from queuectl.cli.job_options import unreadable
+from queuectl.cli.screen import progress_console
 from queuectl.errors import InvalidInput
 from queuectl.jobs.jobs_file import read_jobs
 
@@ -87,13 +88,12 @@ def _watched(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _new_bar() -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=progress_console(sys.stderr),
         transient=True,
     )

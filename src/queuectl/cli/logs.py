@@ -43,6 +43,8 @@ def _run(context: Context) -> Result:
     start, end = 0, None
     if args.attempt is not None:
         number = values.whole_number("--attempt", args.attempt)
+        if number < 1:
+            raise InvalidInput(f"--attempt must be 1 or more, not {number}")
         start, end = _part(job_id, queue.attempts(job_id), number)
     if tail is not None and (not args.follow or os.path.exists(logs.path(job_id))):
         start = logs.tail_start(job_id, tail, start=start, end=end)
@@ -52,6 +54,8 @@ def _run(context: Context) -> Result:
         text = out.getvalue().decode("utf-8", "backslashreplace")
         return Result(data={"id": job_id, "path": logs.path(job_id), "output": text})
     if args.follow:
+        if queue.get(job_id).state not in FINISHED:
+            context.note_missing_workers(queue)
         logs.follow(
             job_id,
             sys.stdout.buffer,

@@ -37,11 +37,13 @@ def list_result(
     count: Callable[[], int],
     write: Callable[[Screen, Iterable[Job], int], None],
     now: int,
+    nothing: str,
 ) -> Result:
     """A list of jobs as `--json`, `-q` and a table show it, each job printed as it is read.
 
     `read` takes the greatest number of jobs to read, `count` says how many there are in all.
-    Without `--limit` a table has `ROWS` rows, and the user is told of the others.
+    Without `--limit` a table has `ROWS` rows, and the user is told of the others; `nothing` is
+    what is said when there are none.
     """
     args = context.args
     limit = None if args.limit is None else values.rows("--limit", args.limit)
@@ -54,7 +56,7 @@ def list_result(
     jobs = read(ROWS + 1 if args.limit is None else limit)
     first = list(islice(jobs, ROWS + 1))
     if not first:
-        context.note("There are no such jobs.")
+        context.note(nothing)
         return Result()
 
     def text(stream: TextIO) -> None:
@@ -141,7 +143,8 @@ def _list(context: Context) -> Result:
         counts = queue.counts()
         return sum(counts[state] for state in states or counts)
 
-    return list_result(context, read, count, write_jobs, queue.now())
+    nothing = "There are no such jobs." if states else "The queue is empty."
+    return list_result(context, read, count, write_jobs, queue.now(), nothing)
 
 
 def _configure_show(parser: ArgumentParser) -> None:

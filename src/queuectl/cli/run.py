@@ -45,7 +45,7 @@ def status_of(job: Job) -> int:
 def _configure_run(parser: ArgumentParser) -> None:
     parser.usage = "queuectl run (--command LINE | --command-file PATH | -- WORD ...) [OPTION ...]"
     what = parser.add_argument_group(
-        "what to run (one of these, or the words of a command behind --)"
+        "What to run (one of these, or the words of a command behind --)"
     )
     add_command_options(what)
     add_job_options(parser)
@@ -64,7 +64,7 @@ def _run(context: Context) -> Result:
     submit_one(context, queue, job, args.run_at)
     try:
         context.note(f"Enqueued job: {job.id}")
-        _warn_without_workers(context, queue)
+        context.note_missing_workers(queue)
         if not args.json:
             _stream(context, queue, job.id)
         ended = queue.wait([job.id])[0]
@@ -148,13 +148,6 @@ class _CommandOutput:
         self._in_line = not text.endswith(b"\n")
 
 
-def _warn_without_workers(context: Context, queue: JobQueue) -> None:
-    from queuectl.processes import is_alive
-
-    if not any(map(is_alive, queue.workers())):
-        context.note("No worker is running; the job waits for one: queuectl worker-start")
-
-
 def _configure_wait(parser: ArgumentParser) -> None:
     parser.add_argument(
         "ids", metavar="ID", nargs="+", help="a job; a beginning of its id, or @last"
@@ -171,6 +164,9 @@ def _wait(context: Context) -> Result:
     args = context.args
     timeout = None if args.timeout is None else values.length("--timeout", args.timeout)
     queue = context.queue()
+    # With --json an error on stderr is JSON too, and a remark would be in its way.
+    if not args.json and any(queue.get(job_id).state not in FINISHED for job_id in args.ids):
+        context.note_missing_workers(queue)
     try:
         jobs = queue.wait(args.ids, timeout=timeout)
     except KeyboardInterrupt:

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from rich.console import Console
+
 _NARROWEST = 20
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -67,7 +69,8 @@ def cut(text: str, width: int, *, dots: bool = True) -> str:
         if left < 0:
             break
         kept += character
-    return kept + end
+    # An id that is cut at one of its dashes looks as if more of it had to follow.
+    return kept + end if dots else kept.rstrip("-")
 
 
 def text_width(text: str) -> int:
@@ -77,6 +80,28 @@ def text_width(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
+
+
+def progress_console(stream: TextIO) -> Console:
+    """Where a progress bar is drawn, in ASCII where the locale promises no more than that."""
+    from rich.console import Console
+
+    if _locale_is_ascii():
+
+        class AsciiConsole(Console):
+            encoding = "ascii"
+
+        return AsciiConsole(file=stream, highlight=False, markup=False)
+    return Console(file=stream, highlight=False, markup=False)
+
+
+def _locale_is_ascii() -> bool:
+    if os.name != "posix":
+        return False
+    import locale
+
+    # Python may write UTF-8 all the same (its UTF-8 mode); the terminal need not show it.
+    return locale.nl_langinfo(locale.CODESET) in ("ANSI_X3.4-1968", "US-ASCII", "646")
 
 
 def _terminal_width() -> int:

@@ -42,7 +42,8 @@ def _unset(context: Context) -> Result:
 
 def _get(context: Context) -> Result:
     config, name = _config(context), context.args.name
-    return Result(data=_setting(config, name), text=show(config.get(name)))
+    value = show(config.get(name))
+    return Result(data=_setting(config, name), text=value, ids=[value])
 
 
 def _list(context: Context) -> Result:

@@ -15,24 +15,33 @@ if TYPE_CHECKING:
     Row = Sequence[str | Cell]
 
 _GAP = "  "
+_LEAST_ROOM = 15
 _MEASURED = 500
 """Rows that the widths are taken from; what follows is written as it is read."""
 
 
 class Column:
     """A column. `right` aligns it as numbers are; `least` is how narrow a terminal may make it
-    (None: not at all); `dots` marks what was cut off, which the beginning of an id can do without.
+    (None: not at all); `dots` marks what was cut off, which the beginning of an id can do without;
+    `extra` lets a narrow terminal leave it out.
     """
 
-    __slots__ = ("dots", "least", "right", "title")
+    __slots__ = ("dots", "extra", "least", "right", "title")
 
     def __init__(
-        self, title: str, *, right: bool = False, least: int | None = None, dots: bool = True
+        self,
+        title: str,
+        *,
+        right: bool = False,
+        least: int | None = None,
+        dots: bool = True,
+        extra: bool = False,
     ) -> None:
         self.title = title
         self.right = right
         self.least = least
         self.dots = dots
+        self.extra = extra
 
 
 def write_table(screen: Screen, columns: Sequence[Column], rows: Iterable[Row]) -> None:
@@ -41,15 +50,35 @@ def write_table(screen: Screen, columns: Sequence[Column], rows: Iterable[Row]) 
     cells = (_cells(screen, row) for row in rows)
     first = [heading, *islice(cells, _MEASURED)]
     widths = [max(text_width(row[at][0]) for row in first) for at in range(len(columns))]
+    kept = list(range(len(columns)))
+    if screen.width is not None:
+        kept = _kept(columns, widths, screen.width)
+    columns, widths = [columns[at] for at in kept], [widths[at] for at in kept]
     if screen.width is not None:
         widths = _fitted(columns, widths, screen.width)
     for row in chain(first, cells):
-        screen.write(_line(screen, columns, widths, row))
+        screen.write(_line(screen, columns, widths, [row[at] for at in kept]))
 
 
 def _cells(screen: Screen, row: Row) -> list[Cell]:
     coloured = (cell if isinstance(cell, tuple) else (cell, "") for cell in row)
     return [(screen.shown(text), colour) for text, colour in coloured]
+
+
+def _kept(columns: Sequence[Column], widths: Sequence[int], available: int) -> list[int]:
+    """Which columns are shown: extra ones go, the first one first, until the last has some room."""
+    kept = list(range(len(columns)))
+    for at in [at for at in kept if columns[at].extra]:
+        others = sum(_narrowest(columns[other], widths[other]) for other in kept[:-1])
+        room = available - others - len(_GAP) * (len(kept) - 1)
+        if room >= min(widths[-1], _LEAST_ROOM):
+            break
+        kept.remove(at)
+    return kept
+
+
+def _narrowest(column: Column, width: int) -> int:
+    return width if column.least is None else min(width, column.least)
 
 
 def _fitted(columns: Sequence[Column], widths: Sequence[int], available: int) -> list[int]:

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from queuectl.jobs.lifecycle import State
 
 MOST_ROWS = 1_000_000_000
+_ENDLESS = 10**18
 
 
 def whole_number(option: str, value: str) -> int:
     """A whole number, with or without a sign. Raises InvalidInput."""
     digits = value.strip().removeprefix("-").removeprefix("+")
     # int() alone would take 1_000 and the digits of every script.
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+    if not (digits.isascii() and digits.isdigit()):
         raise InvalidInput(f"{option} must be a whole number, not '{visible(value, 60)}'")
+    if len(digits) > 18:  # Out of any range; int() would refuse thousands of digits.
+        return -_ENDLESS if value.strip().startswith("-") else _ENDLESS
     return int(value)
 
 
@@ -27,7 +30,7 @@ def number(option: str, value: str) -> float:
     """A number, with or without decimals. Raises InvalidInput."""
     try:
         if value.isascii() and "_" not in value:
-            return float(value)
+            return int(value) if value.lstrip("+-").isdigit() else float(value)
     except ValueError:
         pass
     raise InvalidInput(f"{option} must be a number, not '{visible(value, 60)}'")
@@ -49,7 +52,9 @@ def rows(option: str, value: str) -> int | None:
         return None
     count = whole_number(option, value)
     if not 1 <= count <= MOST_ROWS:
-        raise InvalidInput(f"{option} must be from 1 to {MOST_ROWS:,}, or all, not {count:,}")
+        raise InvalidInput(
+            f"{option} must be from 1 to {MOST_ROWS:,}, or all, not {visible(value, 40)}"
+        )
     return count
 
 

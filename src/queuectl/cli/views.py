@@ -24,9 +24,9 @@ _JOB_COLUMNS = (
     Column("ID", least=8, dots=False),
     Column("STATE"),
     Column("RUNS", right=True),
-    Column("PRIORITY", right=True),
-    Column("CREATED", right=True),
-    Column("DUE", right=True),
+    Column("PRIORITY", right=True, extra=True),
+    Column("CREATED", right=True, extra=True),
+    Column("DUE", right=True, extra=True),
     Column("COMMAND", least=30),
 )
 _DEAD_COLUMNS = (

@@ -6,8 +6,13 @@ import os
 import sys
 
 from queuectl import processes
+from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
+from queuectl.config import Config
 from queuectl.errors import InvalidInput
+from queuectl.jobs.duration import show
+from queuectl.jobs.lifecycle import State
+from queuectl.jobs.outcome import Policy, judge
 from queuectl.marks import JOB_MARKS
 from queuectl.text import visible
 
@@ -25,7 +30,7 @@ MOST_SLOTS = 1_024
 
 
 def _configure_start(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("how to work")
+    group = parser.add_argument_group("How to work")
     group.add_argument(
         "--count",
         metavar="N",
@@ -136,9 +141,7 @@ def _count(text: str) -> int:
 def _poll_seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    from queuectl.jobs.duration import parse
-
-    seconds = parse(text)
+    seconds = values.length("--poll-interval", text)
     if not 0.01 <= seconds <= 60:
         raise InvalidInput(
             f"--poll-interval must be from 0.01 to 60 seconds, not {visible(text, 40)}"
@@ -166,10 +169,27 @@ def _ended_line(
     if context.args.background or context.args.quiet or not sys.stderr.isatty():
         return None
 
+    config = Config.load(context.workspace().config, os.environ)
+    policy = Policy(backoff_base=config.backoff_base, max_losses=config.max_losses)
+
     def line(claim: Claim, outcome: Outcome, seconds: float) -> None:
-        say(f"{outcome.kind:<10} {claim.id}  {seconds:.2f}s  {visible(claim.command, 60)}")
+        text = f"{outcome.kind:<10} {claim.id}  {seconds:.2f}s  {visible(claim.command, 60)}"
+        say(text + _what_follows(claim, outcome, policy))
 
     return line
+
+
+def _what_follows(claim: Claim, outcome: Outcome, policy: Policy) -> str:
+    """Why the attempt failed and what becomes of the job; empty where nothing failed."""
+    verdict = judge(claim, outcome, policy)
+    if verdict.state not in (State.FAILED, State.DEAD):
+        return ""
+    why = visible(outcome.error or outcome.kind, 80)
+    if verdict.state == State.DEAD:
+        return f"\n           {why}; dead"
+    return f"\n           {why}; runs again " + (
+        f"in {show(verdict.delay)}" if verdict.delay else "at once"
+    )
 
 
 def _configure_stop(parser: ArgumentParser) -> None:
@@ -186,9 +206,9 @@ def _configure_stop(parser: ArgumentParser) -> None:
 
 def _stop(context: Context) -> Result:
     from queuectl.engine import stopping
-    from queuectl.jobs.duration import parse
 
-    timeout = None if context.args.timeout is None else parse(context.args.timeout)
+    given = context.args.timeout
+    timeout = None if given is None else values.length("--timeout", given)
     with context.queue() as queue:
         alive = [worker for worker in queue.workers() if processes.is_alive(worker)]
         chosen = [w for w in alive if context.args.all or w.mode == "background"]
@@ -226,6 +246,9 @@ def _list(context: Context) -> Result:
     with context.queue() as queue:
         workers = [(worker, processes.is_alive(worker)) for worker in queue.workers()]
         now = queue.now()
+    if not workers:
+        context.note("No workers.")
+        return Result(data=[])
     return Result(
         data=[worker_object(worker, alive) for worker, alive in workers],
         text=workers_table(workers, now),

@@ -101,7 +101,9 @@ def _integrity(queue: JobQueue) -> Finding:
             " or rescue what can be read with SQLite's own `.recover`.",
         )
     total = sum(queue.counts().values())
-    return Finding("database", f"sound, {total:,} jobs, {queue.engine_version()}", ok=True)
+    return Finding(
+        "database", f"sound, {total:,} job{'s' * (total != 1)}, {queue.engine_version()}", ok=True
+    )
 
 
 def _clock(queue: JobQueue) -> Finding:
