@@ -107,7 +107,9 @@ class Attempt:
         else:
             self._status = os.waitpid(self.pid, 0)[1]
 
-    def end(self, why: str, *, kill_ticks: int, census: Census, politely: bool) -> bool:
+    def end(
+        self, why: str, *, kill_ticks: int, census: Census, since: float, politely: bool
+    ) -> bool:
         """Begins to end it with everything it started; false when it is over, or ending already.
 
         `politely` sends SIGTERM; whatever is left at `kill_ticks` is for `kill`.
@@ -118,14 +120,14 @@ class Attempt:
             self.ending = why
             self.kill_ticks = kill_ticks
             number = tree.ASK if politely else tree.KILL
-            tree.send(self.pid, census, self.claim, number)
+            tree.send(self.pid, census, self.claim, number, since)
             return True
 
-    def kill(self, census: Census) -> None:
+    def kill(self, census: Census, since: float) -> None:
         """Sends SIGKILL to what is left of an attempt that is being ended."""
         with self._lock:
             if not self._over:
-                tree.send(self.pid, census, self.claim, tree.KILL)
+                tree.send(self.pid, census, self.claim, tree.KILL, since)
 
     def limit_log(self) -> None:
         """Cuts its log if that has grown too long. Not once it is over: the log is closed then, and

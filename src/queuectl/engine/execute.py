@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 from queuectl.engine.attempt import Attempt
 from queuectl.engine.launcher import NotStarted, OutOfResources
@@ -28,10 +29,31 @@ _NO_ROOM = (
 """What keeps any log from being written; other errors are about the log of this job."""
 
 
+_RESERVED_DESCRIPTORS = 8
+"""Kept free of logs: to find and end what commands have started, to rescue, to write."""
+
+
+def _descriptor_limit() -> int:
+    if sys.platform == "win32":
+        return 1 << 30  # What the C library allows is far more than there are slots.
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
+
+
 class Executor:
     """Makes attempts out of claims, for one worker with this `name`."""
 
-    __slots__ = ("_clock", "_job_timeout", "_launcher", "_log_max_bytes", "_logs", "_name")
+    __slots__ = (
+        "_clock",
+        "_job_timeout",
+        "_launcher",
+        "_log_max_bytes",
+        "_logs",
+        "_most_descriptors",
+        "_name",
+    )
 
     def __init__(
         self, *, name: str, logs: JobLogs, launcher: Launcher, clock: Clock, config: Config
@@ -40,6 +62,7 @@ class Executor:
         self._logs = logs
         self._launcher = launcher
         self._clock = clock
+        self._most_descriptors = _descriptor_limit() - _RESERVED_DESCRIPTORS
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -82,7 +105,7 @@ class Executor:
 
     def _open_log(self, claim: Claim, now: int) -> OpenLog:
         try:
-            return self._logs.open_attempt(
+            log = self._logs.open_attempt(
                 claim.id,
                 claim.attempt,
                 max_retries=claim.max_retries,
@@ -102,3 +125,8 @@ class Executor:
             if error.errno in _NO_ROOM:
                 raise OutOfResources(f"cannot write the log of a job: {error.strerror}") from None
             raise NotStarted(f"cannot write its log: {error.strerror}") from None
+        # The lowest free number is handed out: so it says how many are left.
+        if log.fd >= self._most_descriptors:
+            log.discard()
+            raise OutOfResources("nearly all file descriptors are in use (ulimit -n)")
+        return log

@@ -181,12 +181,14 @@ class Ledger(threading.Thread):
         self._giving_up = True
         self._watch.wake()
 
-    def close(self) -> None:
-        """Writes what was handed over, and ends the thread; everything must have been."""
+    def ask_to_close(self) -> None:
+        """Has the thread end once all that was handed over is written; everything must have been."""
         with self._lock:
             self._closing = True
         self._watch.wake()
-        self.join()
+
+    def free(self) -> None:
+        """Gives back what it waited with. The thread must have ended."""
         self._watch.close()
 
     # ---- the thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from queuectl.marks import Census
 
@@ -49,39 +50,41 @@ class Running:
 
     def end_all(self, why: str) -> None:
         """Begins to end everything that runs."""
+        since = time.monotonic()  # One look at all processes serves all of them.
         for attempt in self._all():
-            self._end(attempt, why)
+            self._end(attempt, why, since)
 
     def end_claims(self, claims: Iterable[tuple[int, int]], why: str) -> None:
         """Begins to end the attempts of these claims, given as (token, seq)."""
-        wanted = set(claims)
+        wanted, since = set(claims), time.monotonic()
         for attempt in self._all():
             if (attempt.claim.token, attempt.claim.seq) in wanted:
-                self._end(attempt, why)
+                self._end(attempt, why, since)
 
     def look_after(self) -> float:
         """Ends what has run for too long, kills what would not end, limits the logs; returns how
         many seconds this may be left alone.
         """
-        ticks = self._clock.ticks()
+        ticks, since = self._clock.ticks(), time.monotonic()
         pause = LOOK_SECONDS
         for attempt in self._all():
             if attempt.ending is not None:
                 pause = LOOK_CLOSELY_SECONDS
                 if ticks >= attempt.kill_ticks or not self.grace_seconds:
-                    attempt.kill(self.census)
+                    attempt.kill(self.census, since)
             elif attempt.deadline_ticks is not None and ticks >= attempt.deadline_ticks:
                 pause = LOOK_CLOSELY_SECONDS
-                self._end(attempt, "timeout")
+                self._end(attempt, "timeout", since)
             else:
                 attempt.limit_log()
         return pause
 
-    def _end(self, attempt: Attempt, why: str) -> None:
+    def _end(self, attempt: Attempt, why: str, since: float) -> None:
         attempt.end(
             why,
             kill_ticks=self._clock.ticks() + int(self.grace_seconds * 1e6),
             census=self.census,
+            since=since,
             politely=self.grace_seconds > 0,
         )
 

@@ -16,7 +16,8 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
     """SIGTERM and SIGINT stop the worker, a second SIGINT at once; SIGHUP calls `reload`.
 
     Windows has Ctrl-Break in place of SIGTERM, and nothing in place of SIGHUP.
-    Must be called in the main thread. A signal also wakes the worker's loop.
+    Must be called in the main thread. A handler does nothing itself, for it may have come in the
+    middle of anything, of a remark for instance: it wakes the worker's loop, which does it.
     """
     signal.set_wakeup_fd(worker.wake_descriptor, warn_on_full_buffer=False)
     interrupts = 0
@@ -24,17 +25,14 @@ def install(worker: Worker, reload: Callable[[], None]) -> None:
     def stop(number: int, _frame: object) -> None:
         nonlocal interrupts
         interrupts += number != signal.SIGTERM
-        if interrupts > 1:
-            worker.stop_now()
-        else:
-            worker.stop()
+        worker.soon(worker.stop_now if interrupts > 1 else worker.stop)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if sys.platform == "win32":
         signal.signal(signal.SIGBREAK, stop)
     else:
-        signal.signal(signal.SIGHUP, lambda number, frame: reload())
+        signal.signal(signal.SIGHUP, lambda number, frame: worker.soon(reload))
         # Whoever started this may have had other ideas. With SIGCHLD ignored, the system forgets how
         # a command ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

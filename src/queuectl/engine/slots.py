@@ -9,14 +9,17 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from queue import Empty
 
 from queuectl.engine.launcher import OutOfResources
+from queuectl.errors import EnvironmentFault
 from queuectl.jobs.outcome import judge
 from queuectl.storage.records import Settlement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from queuectl.clock import Clock
     from queuectl.engine.attempt import Attempt
@@ -66,35 +69,60 @@ class Slots:
             threading.Thread(target=self._work, name=f"slot-{number}", daemon=True)
             for number in range(count)
         ]
+        self._started: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begins to work."""
+        """Begins to work. Raises EnvironmentFault when the system has no room for the threads."""
         before = threading.stack_size(_STACK_BYTES)
         try:
             for thread in self._threads:
                 thread.start()
+                self._started.append(thread)
+        except RuntimeError:
+            raise EnvironmentFault(
+                f"there is no room for {len(self._threads)} threads",
+                hint="Give a smaller --count, or raise the limit (ulimit -u, ulimit -v).",
+            ) from None
         finally:
             threading.stack_size(before)
 
     def close(self) -> None:
         """Ends the threads, which must have nothing left to do."""
-        for _ in self._threads:
+        for _ in self._started:
             self._ledger.ready.put(None)
-        for thread in self._threads:
+        for thread in self._started:
             thread.join()
 
     def _work(self) -> None:
         if sys.platform != "win32":
             # Signals are for the main thread; commands begin with none blocked (see spawn).
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while (claim := self._ledger.ready.get()) is not None:
+        ended: Attempt | None = None
+        while True:
             try:
-                self._run(claim)
-            except Exception as error:  # noqa: BLE001 - a slot must not die unnoticed
-                self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")
-                self._ledger.forfeit()
+                claim = self._ledger.ready.get(block=ended is None)
+            except Empty:
+                claim, more = None, True
+            else:
+                more = claim is not None
+            # The next command is started first: it runs while the outcome of the last is written.
+            begun = None if claim is None else self._take(self._begin, claim)
+            if ended is not None:
+                self._take(self._settle, ended)
+            if not more:
+                return
+            ended = None if begun is None else self._take(self._see_through, begun)
 
-    def _run(self, claim: Claim) -> None:
+    def _take(self, step: Callable[[Any], Attempt | None], subject: object) -> Attempt | None:
+        """Takes one step of an attempt's life. A slot must not die unnoticed."""
+        try:
+            return step(subject)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")
+            self._ledger.forfeit()
+            return None
+
+    def _begin(self, claim: Claim) -> Attempt | None:
         try:
             attempt = self._executor.start(claim, self._may_start)
         except OutOfResources as error:
@@ -102,13 +130,16 @@ class Slots:
             attempt = None
         if attempt is None:
             self._ledger.give_back([claim])
-            return
+            return None
         self._ledger.took_one()
         self._running.add(attempt)
+        return attempt
+
+    def _see_through(self, attempt: Attempt) -> Attempt:
         attempt.wait(self._running.census)
         attempt.ended_ticks = self._clock.ticks()
         self._running.remove(attempt)
-        self._settle(attempt)
+        return attempt
 
     def _settle(self, attempt: Attempt) -> None:
         claim, outcome = attempt.claim, attempt.outcome()

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     this process's PATH. Raises OSError: ENOENT and its like may also be about the folder.
     """
 
-# Python ignores these, and what is ignored stays so in a started program: `yes | head` would then
-# end with an error message instead of quietly.
-_RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+_CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 # Room for the C library's own structures, whatever its version: glibc needs 80, 336 and 128 bytes.
 _ROOM = 1024
@@ -41,8 +39,9 @@ _POSIX_SPAWN_SETSIGMASK = 0x08
 def make_spawn(environ: Sequence[bytes]) -> Spawn:
     """The quickest way to start a process that this system has.
 
-    `environ` holds what all processes share, as NAME=VALUE. They begin with no signal blocked,
-    whatever this process was started with: a command has to hear that it is to end.
+    `environ` holds what all processes share, as NAME=VALUE. They begin with no signal blocked and
+    none ignored, whatever this process was started with: a command has to hear that it is to end,
+    and `yes | head` must not complain of a broken pipe, which Python ignores.
     """
     if os.uname().sysname == "Linux":
         try:
@@ -77,10 +76,9 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
     attributes = create_string_buffer(_ROOM)
     flags = _POSIX_SPAWN_SETPGROUP | _POSIX_SPAWN_SETSIGDEF | _POSIX_SPAWN_SETSIGMASK
     defaults, none = create_string_buffer(_ROOM), create_string_buffer(_ROOM)
-    quick.sigemptyset(defaults)
+    # All of them: for each one not named here, the C library asks how it is handled now.
+    quick.sigfillset(defaults)
     quick.sigemptyset(none)
-    for restored in _RESTORED_SIGNALS:
-        quick.sigaddset(defaults, int(restored))
     quick.posix_spawnattr_init(attributes)
     quick.posix_spawnattr_setflags(attributes, c_short(flags))
     quick.posix_spawnattr_setpgroup(attributes, 0)
@@ -152,7 +150,7 @@ def _through_python(shared: Sequence[bytes]) -> Spawn:
                 ],
                 setpgroup=0,
                 setsigmask=(),
-                setsigdef=_RESTORED_SIGNALS,
+                setsigdef=_CATCHABLE,
             )
 
     return start

@@ -26,23 +26,20 @@ if TYPE_CHECKING:
     from queuectl.jobs.claim import Claim
     from queuectl.marks import Census
 
-_FRESH_SECONDS = 0.02
-"""How old a look at all processes may be to find by it who gets a signal: it is sent again."""
-
 _STUBBORN_SECONDS = 5.0
 """SIGKILL ends a process at once, unless it hangs inside the kernel."""
 
 
-def send(pid: int, census: Census, claim: Claim, number: int) -> None:
+def send(pid: int, census: Census, claim: Claim, number: int, since: float) -> None:
     """Sends a signal, ASK or KILL, to the whole tree of a running attempt whose first process is
-    `pid`.
+    `pid`, as it was at some moment not before `since`.
     """
     if sys.platform == "win32":
         windows.end_command(pid, politely=number == ASK)
     else:
         _send_group(pid, number)
         try:
-            stragglers = _stragglers(census, claim, time.monotonic() - _FRESH_SECONDS)
+            stragglers = _stragglers(census, claim, since)
         except OSError:
             return  # They cannot be looked for now; the tree is not gone before they are.
         for straggler in stragglers:

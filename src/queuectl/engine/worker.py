@@ -5,6 +5,7 @@ thread, which minds the time, the signals and what other people want.
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 from queuectl.bell import Bell
 from queuectl.engine import systemd
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _WRITING_TICKS = 2_000_000
 """How long a stop waits for a database that cannot be written, beyond all other patience (2 s)."""
+
+_CLOSING_SECONDS = 0.05
 
 _PAUSE_TICKS = 1_000_000
 """How long nothing is started after the machine had no room for a process or a file (1 s)."""
@@ -62,6 +65,7 @@ class Worker:
         self._started_at_complaint = -1
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
+        self._asked: deque[Callable[[], object]] = deque()
         self._stop_heeded: tuple[float | None] | None = None
         self._failure: QueuectlError | None = None
         self._bell = Bell()
@@ -99,6 +103,11 @@ class Worker:
     def wake(self) -> None:
         """Makes the loop look around. Never blocks; may be called from any thread."""
         self._bell.ring()
+
+    def soon(self, action: Callable[[], object]) -> None:
+        """Has the loop do this next. May be called from a signal handler."""
+        self._asked.append(action)
+        self.wake()
 
     def stop(self, timeout: float | None = None) -> None:
         """Starts no more commands; those that run may take `timeout` more seconds (None: as
@@ -158,8 +167,8 @@ class Worker:
         Raises the QueuectlError that made it impossible to go on.
         """
         self.ledger.start()
-        self._slots.start()
         try:
+            self._slots.start()
             self._work()
         except BaseException:
             self.stop_now()
@@ -167,19 +176,33 @@ class Worker:
             raise
         finally:
             self._slots.close()
-            self.ledger.close()
+            self._close_ledger()
         self._failure = self._failure or self.ledger.failure
         if self._failure is not None:
             raise self._failure
 
     def _work(self) -> None:
         while not self._is_done():
+            self._do_what_was_asked()
             pause = self._running.look_after()
             self._heed_stop()
             self._heed_ledger()
             self._mind_pause()
             if not self._is_done():
                 self._wait(pause)
+
+    def _do_what_was_asked(self) -> None:
+        while self._asked:
+            self._asked.popleft()()
+
+    def _close_ledger(self) -> None:
+        """Waits until all is written, unless the database cannot be and patience ends."""
+        self.ledger.ask_to_close()
+        while self.ledger.is_alive():
+            self.ledger.join(_CLOSING_SECONDS)
+            self._do_what_was_asked()
+            self._lose_patience()
+        self.ledger.free()
 
     def _is_done(self) -> bool:
         if self._stop_deadline_ticks is not None:
@@ -196,9 +219,14 @@ class Worker:
             return
         self.ledger.accept(False)
         self.ledger.give_back_ready()
-        late_ticks = self._clock.ticks() - self._stop_deadline_ticks
-        if late_ticks >= 0:
+        if self._clock.ticks() >= self._stop_deadline_ticks:
             self._running.end_all("stop")
+        self._lose_patience()
+
+    def _lose_patience(self) -> None:
+        if self._stop_deadline_ticks is None:
+            return
+        late_ticks = self._clock.ticks() - self._stop_deadline_ticks
         if late_ticks >= int(self.grace_seconds * 1e6) + _WRITING_TICKS:
             self.ledger.give_up()
 

@@ -82,12 +82,9 @@ class JobLogs:
             command=command,
             cwd=cwd,
         )
-        if sys.platform == "win32":
-            fd = windows.open_append(path)
-        else:
-            fd = os.open(path, files.APPEND, 0o600)
+        fd, is_new = _open_append(path, may_be_new=attempt == 1)
         try:
-            return OpenLog(fd, path, attempt, line, max_bytes)
+            return OpenLog(fd, path, attempt, line, max_bytes, is_new=is_new)
         except OSError:
             os.close(fd)
             raise
@@ -197,6 +194,18 @@ class JobLogs:
             raise _missing(id) from None
         except OSError as error:
             raise _unusable(id, "read", error) from error
+
+
+def _open_append(path: str, *, may_be_new: bool) -> tuple[int, bool]:
+    """The descriptor, and whether the file is known to be new: empty, then."""
+    if sys.platform == "win32":
+        return windows.open_append(path), False
+    if may_be_new:
+        try:
+            return os.open(path, files.APPEND | os.O_EXCL, 0o600), True
+        except FileExistsError:
+            pass  # The job has run before, and begins to count anew.
+    return os.open(path, files.APPEND, 0o600), False
 
 
 def _missing(id: str) -> LogNotFound:

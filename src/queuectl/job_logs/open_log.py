@@ -25,13 +25,15 @@ class OpenLog:
 
     __slots__ = ("_attempt", "_cutter", "_header_end", "_path", "fd", "max_bytes", "start")
 
-    def __init__(self, fd: int, path: str, attempt: int, line: bytes, max_bytes: int) -> None:
+    def __init__(
+        self, fd: int, path: str, attempt: int, line: bytes, max_bytes: int, *, is_new: bool
+    ) -> None:
         self.fd = fd
         self.max_bytes = max_bytes
         self._path = path
         self._attempt = attempt
         self._cutter: Cutter | None = None
-        self._header_end = _append(fd, line)
+        self._header_end = _write(fd, line) if is_new else _append(fd, line)
         self.start = self._header_end - len(line)
 
     def discard(self) -> None:
@@ -78,14 +80,19 @@ class OpenLog:
         end = os.lseek(self.fd, 0, os.SEEK_END)
         if end < self.start:
             self.start = 0
-        with contextlib.suppress(OSError):
+        try:
             if self._cutter is None and self._is_too_long(end):
                 self._cutter = self._new_cutter()
             if self._cutter is not None:
                 self._cutter.finish()
                 end = os.lseek(self.fd, 0, os.SEEK_END)
-        with contextlib.suppress(OSError):
-            end = _append(self.fd, line)
+        except OSError:
+            pass  # It stays as long as it is.
+        try:
+            # What wrote nothing, as most do, has left the header line behind it.
+            end = (_write if end == self._header_end else _append)(self.fd, line)
+        except OSError:
+            pass  # A full disk.
         with contextlib.suppress(OSError):
             os.close(self.fd)
         self.fd = -1
@@ -140,8 +147,11 @@ def append_lost(fd: int, attempt: int, ended_at: int) -> None:
 def _append(fd: int, line: bytes) -> int:
     """Add a line, on a line of its own, and return the offset of its end."""
     size = os.lseek(fd, 0, os.SEEK_END)
-    data = b"\n" + line if size and files.read_at(fd, 1, size - 1) != b"\n" else line
+    return _write(fd, b"\n" + line if size and files.read_at(fd, 1, size - 1) != b"\n" else line)
+
+
+def _write(fd: int, data: bytes) -> int:
     if os.write(fd, data) < len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    # Not size + len(data): a process that an earlier attempt left behind may be writing as well.
+    # Not counted: a process that an earlier attempt left behind may be writing as well.
     return os.lseek(fd, 0, os.SEEK_CUR)

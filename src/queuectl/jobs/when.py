@@ -6,6 +6,7 @@ file, loads nothing. What people say ("tomorrow 9:00") is left to `spoken`, load
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 
@@ -89,11 +90,16 @@ def number_hint(text: str) -> str:
 def iso(us: int) -> str:
     """Microseconds since the epoch as '2026-11-24T04:00:00Z', with six decimals if there are any."""
     seconds, fraction = divmod(us, _SECOND)
+    whole = _calendar(seconds)
+    return f"{whole}.{fraction:06d}Z" if fraction else f"{whole}Z"
+
+
+@functools.lru_cache(maxsize=64)  # A worker writes the same second many times.
+def _calendar(seconds: int) -> str:
     # The calendar repeats after 400 years. Windows' gmtime knows only 1970 to 3000.
     cycles, seconds = divmod(seconds, 146_097 * _DAY_SECONDS)
     year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    whole = f"{year + 400 * cycles:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
-    return f"{whole}.{fraction:06d}Z" if fraction else f"{whole}Z"
+    return f"{year + 400 * cycles:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
 
 
 def ago(us: int, now: int) -> str:

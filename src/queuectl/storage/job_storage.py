@@ -172,8 +172,8 @@ class ChangeWatch(Protocol):
     def wait(self, seconds: float) -> bool:
         """Sleeps up to `seconds`; true when the database changed, false when woken or in time."""
 
-    def doze(self, seconds: float) -> None:
-        """Sleeps up to `seconds`, or until woken, whatever happens in the database."""
+    def doze(self, seconds: float) -> bool:
+        """Sleeps up to `seconds`, whatever happens in the database; true when woken before."""
 
     def close(self) -> None:
         """Frees what it holds."""

@@ -61,13 +61,14 @@ class ChangeWatch:
         before, self.seen = self.seen, self._changes()
         return before != self.seen
 
-    def doze(self, seconds: float) -> None:
-        """Sleeps up to `seconds`, or until woken, whatever happens in the database."""
+    def doze(self, seconds: float) -> bool:
+        """Sleeps up to `seconds`, whatever happens in the database; true when woken before."""
         deadline = time.monotonic() + seconds
         while not self._bell.wait(max(0.0, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
-                return
+                return False
             self._hear()
+        return True
 
     def wait(self, seconds: float) -> bool:
         """Sleeps up to `seconds`; true when the database changed, false when woken or in time."""
@@ -76,8 +77,8 @@ class ChangeWatch:
             # end costs 10 ms, which a worker that only drains the queue need not pay.
             if self.changed():
                 return True
-            self.doze(min(seconds, SETTLE_SECONDS))
-            self._begin_to_watch()
+            if not self.doze(min(seconds, SETTLE_SECONDS)):
+                self._begin_to_watch()
             return self.changed()
         deadline = time.monotonic() + seconds
         # Reports that lie there are mostly of our own writes. One may be of a write that cannot be
