@@ -70,28 +70,28 @@ class Executor:
         self._job_timeout = config.job_timeout
         self._log_max_bytes = config.log_max_bytes
 
-    def start(self, claim: Claim, may_start: Callable[[], bool]) -> Attempt | None:
+    def start(self, claim: Claim, may_start: Callable[[int], bool]) -> Attempt | None:
         """Starts the command. When the job's own fault keeps it from starting, the attempt has
-        ended already. None, with nothing left behind, when `may_start` says no at the last moment.
+        ended already. None, with nothing left behind, when `may_start`, asked with the ticks of the
+        moment, says no.
 
         Raises OutOfResources, with nothing left behind, when the machine has no room for it now.
         """
-        if not may_start():
+        ticks, now = self._clock.ticks(), self._clock.now()
+        if not may_start(ticks):
             return None
-        now = self._clock.now()
         timeout = self._job_timeout if claim.timeout is None else claim.timeout
         fault = None
         try:
             log: OpenLog | NoLog = self._open_log(claim, now)
         except NotStarted as error:
             log, fault = NoLog(), error
-        attempt = Attempt(
-            claim, log, started_at=now, started_ticks=self._clock.ticks(), timeout=timeout
-        )
+        attempt = Attempt(claim, log, started_at=now, started_ticks=ticks, timeout=timeout)
         if fault is not None:
             attempt.end_with(not_started(str(fault)))
             return attempt
-        if not may_start():  # Opening the log may have taken a while: a stop, a whole lease.
+        # Opening the log may have taken a while: a stop, a whole lease.
+        if not may_start(self._clock.ticks()):
             log.discard()
             return None
         try:

@@ -105,7 +105,7 @@ else:
             folder, stdin = os.fsencode(claim.cwd), self._stdin
             plain = program_and_words(command)
             if plain is not None:
-                if self._direct and _leaves_search_alone(given):
+                if self._direct and (not given or _leaves_search_alone(given)):
                     words = [word.encode() for word in plain[1]]
                     try:
                         return spawn(plain[0].encode(), words, environ, folder, stdin, output)

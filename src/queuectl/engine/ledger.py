@@ -100,9 +100,9 @@ class Ledger(threading.Thread):
 
     # ---- for the slots
 
-    def took_one(self) -> None:
+    def took_one(self, ticks: int) -> None:
         """A claimed job was started."""
-        self._moved_ticks = self._clock.ticks()
+        self._moved_ticks = ticks
 
     def settle(self, settlement: Settlement, seconds: float) -> None:
         """An attempt has ended after `seconds`; its outcome will be on disk within 50 ms."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from queuectl.marks import Census
@@ -27,10 +26,10 @@ class Running:
     def __init__(self, database: str, clock: Clock) -> None:
         self.census = Census(database)
         self._clock = clock
-        self._lock = threading.Lock()
+        # No lock: a set adds, discards and copies as one step.
         self._attempts: set[Attempt] = set()
-        self.started = 0
-        """How many attempts there have been."""
+        self.latest: Attempt | None = None
+        """What was started last."""
         self.grace_seconds = 0.0
         """Between SIGTERM and SIGKILL."""
 
@@ -39,25 +38,23 @@ class Running:
 
     def add(self, attempt: Attempt) -> None:
         """An attempt was started."""
-        with self._lock:
-            self._attempts.add(attempt)
-            self.started += 1
+        self._attempts.add(attempt)
+        self.latest = attempt
 
     def remove(self, attempt: Attempt) -> None:
         """It has ended."""
-        with self._lock:
-            self._attempts.discard(attempt)
+        self._attempts.discard(attempt)
 
     def end_all(self, why: str) -> None:
         """Begins to end everything that runs."""
         since = time.monotonic()  # One look at all processes serves all of them.
-        for attempt in self._all():
+        for attempt in self._attempts.copy():
             self._end(attempt, why, since)
 
     def end_claims(self, claims: Iterable[tuple[int, int]], why: str) -> None:
         """Begins to end the attempts of these claims, given as (token, seq)."""
         wanted, since = set(claims), time.monotonic()
-        for attempt in self._all():
+        for attempt in self._attempts.copy():
             if (attempt.claim.token, attempt.claim.seq) in wanted:
                 self._end(attempt, why, since)
 
@@ -67,7 +64,7 @@ class Running:
         """
         ticks, since = self._clock.ticks(), time.monotonic()
         pause = LOOK_SECONDS
-        for attempt in self._all():
+        for attempt in self._attempts.copy():
             if attempt.ending is not None:
                 pause = LOOK_CLOSELY_SECONDS
                 if ticks >= attempt.kill_ticks or not self.grace_seconds:
@@ -87,7 +84,3 @@ class Running:
             since=since,
             politely=self.grace_seconds > 0,
         )
-
-    def _all(self) -> list[Attempt]:
-        with self._lock:
-            return list(self._attempts)

@@ -50,7 +50,7 @@ class Slots:
         running: Running,
         ledger: Ledger,
         policy: Callable[[], Policy],
-        may_start: Callable[[], bool],
+        may_start: Callable[[int], bool],
         on_no_room: Callable[[str], None],
         on_defect: Callable[[str], None],
         on_ended: Callable[[Claim, Outcome, float], None] | None,
@@ -131,7 +131,7 @@ class Slots:
         if attempt is None:
             self._ledger.give_back([claim])
             return None
-        self._ledger.took_one()
+        self._ledger.took_one(attempt.started_ticks)
         self._running.add(attempt)
         return attempt
 

@@ -60,8 +60,6 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
         c_int,
         c_short,
         create_string_buffer,
-        memmove,
-        sizeof,
     )
 
     # CDLL lets other threads run during a call, PyDLL does not: quicker where there is no waiting.
@@ -85,8 +83,15 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
     quick.posix_spawnattr_setsigdefault(attributes, defaults)
     quick.posix_spawnattr_setsigmask(attributes, none)
 
-    # The addresses are copied for each process, the texts never: there may be a hundred.
-    addresses = (c_char_p * len(shared))(*shared)
+    class Room(threading.local):
+        """What each thread needs, made once: of the environment only the last few places change."""
+
+        def __init__(self) -> None:
+            self.pid = c_int()
+            self.actions = create_string_buffer(_ROOM)
+            self.environ = (c_char_p * len(shared))(*shared)
+
+    room = Room()
 
     def start(
         program: bytes,
@@ -96,12 +101,11 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
         stdin: int,
         output: int,
     ) -> int:
-        pid = c_int()
-        environ = (c_char_p * (len(shared) + len(more) + 1))()
-        memmove(environ, addresses, sizeof(addresses))
+        pid, actions, environ = room.pid, room.actions, room.environ
+        if len(environ) != len(shared) + len(more) + 1:
+            environ = room.environ = (c_char_p * (len(shared) + len(more) + 1))(*shared)
         for place, variable in enumerate(more, len(shared)):
             environ[place] = variable
-        actions = create_string_buffer(_ROOM)
         begin(actions)
         try:
             change_folder(actions, folder)

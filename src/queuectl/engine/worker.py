@@ -62,7 +62,7 @@ class Worker:
         self._say = say
         self._running = Running(database, clock)
         self._paused_until_ticks = 0
-        self._started_at_complaint = -1
+        self._started_before_complaint: object = self
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
         self._asked: deque[Callable[[], object]] = deque()
@@ -139,20 +139,20 @@ class Worker:
             return "stopping"
         return f"stopping; {count} running job{'s' * (count != 1)} may take {seconds:g} s to finish"
 
-    def _may_start(self) -> bool:
+    def _may_start(self, ticks: int) -> bool:
         """Nothing is started while stopping, nor when the lease may have passed to somebody else."""
         return (
             self._stop_deadline_ticks is None
             and not self.ledger.fenced
-            and self._clock.ticks() < self.ledger.lease_ends_ticks
+            and ticks < self.ledger.lease_ends_ticks
         )
 
     def _pause(self, reason: str) -> None:
         """Starts nothing for a while, for want of room."""
         with self._pausing:
             # Said once, until a command could be started again.
-            news = self._started_at_complaint != self._running.started
-            self._started_at_complaint = self._running.started
+            news = self._started_before_complaint is not self._running.latest
+            self._started_before_complaint = self._running.latest
             self._paused_until_ticks = self._clock.ticks() + _PAUSE_TICKS
         if news:
             self._say(f"{reason}; starting nothing for now")
