@@ -68,7 +68,7 @@ ifneq ($(UV),)
 	@echo 'Preparing .venv with uv'
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	|| { rm -rf .venv; uv venv --quiet --python '$(or $(PYTHON),$(TRIED))' .venv; }
-	@uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 else
 	@[ -n '$(PYTHON)' ] || { \
 	echo 'queuectl needs Python 3.11 or newer with its venv module, and found none here.' >&2; \
