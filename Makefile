@@ -80,6 +80,6 @@ else
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt --editable '.[dev]'
 endif
-	@echo '$(CURDIR)' > $@
+	@pwd -P > $@
 
 FORCE:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.job_view import Attempt, Job
@@ -121,7 +121,7 @@ class Sandbox:
         """Writes the configuration file, all of it."""
         (self.folder / "queuectl_config.json").write_text(json.dumps(settings))
 
-    def enqueue(self, command: str, **options: object) -> str:
+    def enqueue(self, command: str, **options: Any) -> str:
         return self.queue.enqueue(command, **{"cwd": str(self.files), **options})
 
     def job(self, id: str) -> Job:

@@ -57,9 +57,9 @@ class DeadLetterQueue:
         """Makes every dead job pending again; returns how many there were."""
         return self._storage.requeue_dead(self._queue.now())
 
-    def purge(self, *, older_than: float | None = None) -> int:
-        """Removes the jobs that died over `older_than` seconds ago (None: all), with their
-        output; returns how many.
+    def purge(self, *, older_than: float | str | None = None) -> int:
+        """Removes the jobs that died over `older_than` ago (seconds, or '7d'; None: all), with
+        their output; returns how many.
         """
         return self._queue.prune(states=[State.DEAD], older_than=older_than)
 

@@ -10,7 +10,7 @@ from queuectl.errors import InvalidInput, WaitTimedOut
 from queuectl.jobs.lifecycle import FINISHED, State, sources
 from queuectl.jobs.spec import Defaults, job_from_fields
 from queuectl.storage import open_job_storage
-from queuectl.text import visible
+from queuectl.text import typed, visible
 from queuectl.workspace import Workspace, current_folder, find
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TypedDict, Unpack
 
     from queuectl.dead_letter_queue import DeadLetterQueue
     from queuectl.job_logs import JobLogs
@@ -27,7 +27,24 @@ if TYPE_CHECKING:
     from queuectl.storage.job_storage import JobStorage
     from queuectl.storage.records import WorkerRecord as WorkerRecord  # noqa: PLC0414 - the screens take it from here
 
+    class JobOptions(TypedDict, total=False):
+        """What `enqueue` may be told about a job; None is the same as not given."""
+
+        id: str | None
+        max_retries: int | None
+        priority: int | None
+        delay: float | str | None
+        run_at: str | None
+        timeout: float | str | None
+        backoff_base: float | None
+        cwd: str | None
+        env: Mapping[str, str] | None
+        on_lost: str | None
+        max_losses: int | None
+
+
 _PRUNE_BATCH = 1_000
+_LONGEST_SECONDS = 315_360_000
 
 
 class JobQueue:
@@ -46,6 +63,7 @@ class JobQueue:
         self._create = create
         self._config: Config | None = None
         self._opened: JobStorage | None = None
+        self._is_closed = False
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None, *, create: bool = True) -> JobQueue:
@@ -54,7 +72,7 @@ class JobQueue:
 
         Raises QueueNotFound when there is none and `create` is false.
         """
-        queue = cls(find(None if path is None else os.fspath(path)), create=create)
+        queue = cls(find(None if path is None else _path(path)), create=create)
         queue._storage  # noqa: B018 - opens it
         return queue
 
@@ -70,7 +88,8 @@ class JobQueue:
         self.close()
 
     def close(self) -> None:
-        """Closes the database. The queue cannot be used afterwards."""
+        """Closes the database. What needs it raises InvalidInput from then on."""
+        self._is_closed = True
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -81,6 +100,10 @@ class JobQueue:
         before a queue is made for it.
         """
         if self._opened is None:
+            if self._is_closed:
+                raise InvalidInput(
+                    "this JobQueue was closed", hint="Open another one with JobQueue.open."
+                )
             workspace = self.workspace if self._create else self.workspace.require()
             self._opened = open_job_storage(workspace.database, create=self._create)
         return self._opened
@@ -112,12 +135,12 @@ class JobQueue:
 
     # ---- putting jobs in
 
-    def enqueue(self, command: str | Sequence[str], **options: object) -> str:
+    def enqueue(self, command: str | Sequence[str], **options: Unpack[JobOptions]) -> str:
         """Queues a command and returns the id of its job, which is on the disk by then.
 
         `command` is a line for the shell, or a list of words that is quoted for it. Options:
         `id`, `max_retries`, `priority` (higher first), `delay` (seconds or '5m'), `run_at` (ISO
-        8601 text), `timeout` and `backoff_base` (seconds), `cwd`, `env` (names to values),
+        8601 text), `timeout` (seconds or '5m'), `backoff_base` (seconds), `cwd`, `env` (names to values),
         `on_lost` ('retry', 'fail' or 'hold'), `max_losses`.
 
         Raises InvalidInput for a value that cannot be accepted, DuplicateJobId for a taken id.
@@ -125,13 +148,13 @@ class JobQueue:
         job = _fields({"command": command, **options})
         return self.submit([job_from_fields(job, defaults=self.defaults(), now=self.now())])[0]
 
-    def enqueue_many(self, jobs: Iterable[str | Mapping[str, object]]) -> list[str]:
+    def enqueue_many(self, jobs: Iterable[str | Sequence[str] | Mapping[str, object]]) -> list[str]:
         """Queues all of the jobs, or none, and returns their ids in the same order.
 
-        A job is a command, or a mapping with `command` and the options of `enqueue`. What is
-        wrong with one is said with its number, from 1 on.
+        A job is a command (a line, or a list of words), or a mapping with `command` and the
+        options of `enqueue`. What is wrong with one is said with its number, from 1 on.
         """
-        if isinstance(jobs, (str, bytes)) or hasattr(jobs, "keys"):
+        if isinstance(jobs, (str, bytes)) or hasattr(jobs, "keys") or not _is_iterable(jobs):
             raise InvalidInput(
                 "enqueue_many takes several jobs, and was given one", hint="Give it to enqueue."
             )
@@ -172,7 +195,13 @@ class JobQueue:
 
     def resolve(self, reference: str) -> str:
         """The whole id of the job. Raises JobNotFound, InvalidInput when several match."""
+        if not isinstance(reference, str):
+            raise InvalidInput(f"a job is named by text, not by {_what(reference)}")
         return self._storage.resolve(reference)
+
+    def resolve_all(self, references: str | Sequence[str]) -> builtins.list[str]:
+        """The whole ids of jobs, one or several, each once. Raises as `resolve`."""
+        return list(dict.fromkeys(map(self.resolve, several(references))))
 
     def attempts(self, reference: str) -> list[Attempt]:
         """The job's attempts, oldest first; the last is the one that is running, if any."""
@@ -192,15 +221,17 @@ class JobQueue:
         `sort`: created, updated, next_run, priority, attempts or id. Raises InvalidInput for a
         state or an order that there is not, or a limit below 1.
         """
-        from queuectl.storage.records import SORT_KEYS
+        from queuectl.jobs.job_view import SORT_KEYS
 
-        if sort not in SORT_KEYS:
+        if sort not in tuple(SORT_KEYS):  # What cannot be a key of a dictionary can be asked for.
             raise InvalidInput(
                 f"cannot sort by {visible(str(sort), 60)!r}",
                 hint=f"Sort by {', '.join(SORT_KEYS)}.",
             )
-        if limit is not None and limit < 1:
-            raise InvalidInput(f"limit must be 1 or more, not {limit}")
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise InvalidInput(
+                f"limit must be 1 or more, not {limit if type(limit) is int else _what(limit)}"
+            )
         return self._storage.list_jobs(
             _states(states), sort=sort, descending=descending, limit=limit
         )
@@ -218,19 +249,20 @@ class JobQueue:
         self,
         references: str | Sequence[str],
         *,
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         tick: Callable[[], None] | None = None,
     ) -> builtins.list[Job]:
         """Waits until the jobs, one or several, have ended (completed, dead or cancelled) and
         returns them.
 
-        `timeout` is in seconds; `tick` is called several times a second while waiting. Raises
+        `timeout` is in seconds, or '5m'; `tick` is called several times a second while waiting. Raises
         WaitTimedOut when they have not ended by then, JobNotFound when one does not exist, or
         is deleted meanwhile.
         """
         import time
 
         ids = [self.resolve(reference) for reference in several(references)]
+        timeout = _seconds("timeout", timeout, float("inf"))
         deadline = None if timeout is None else time.monotonic() + timeout
         left, seen, pause = list(dict.fromkeys(ids)), -1, 0.005
         while True:
@@ -243,8 +275,8 @@ class JobQueue:
                 others = f" and {len(left) - 1} more" if len(left) > 1 else ""
                 raise WaitTimedOut(
                     f"job {left[0]}{others} had not ended after {timeout:g} s",
-                    hint="It goes on by itself; wait again, or see it with: queuectl show "
-                    + left[0],
+                    hint="It goes on by itself; wait again, or see it with: "
+                    + typed("queuectl", "show", left[0]),
                 )
             if tick is not None:
                 tick()
@@ -261,26 +293,27 @@ class JobQueue:
         """Cancels jobs, all or none; returns the ids of those that were running, which a worker
         now ends. Raises WrongState when one has ended already.
         """
-        return self._storage.cancel(self._resolved(references), self._clock.now())
+        return self._storage.cancel(self.resolve_all(references), self._clock.now())
 
     def retry(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Makes dead, cancelled or completed jobs pending again with all their attempts, all or
         none; returns their ids. Raises WrongState for a job in another state.
         """
-        ids = self._resolved(references)
+        ids = self.resolve_all(references)
         self._storage.requeue(ids, self._clock.now(), sources("requeue"))
         return ids
 
     def delete(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Removes jobs that are not running, all or none, with their output; returns their ids."""
-        ids = self._resolved(references)
+        ids = self.resolve_all(references)
         self._storage.delete(ids, [state for state in State if state != State.PROCESSING])
         self.logs.remove(ids)
         return ids
 
-    def prune(self, *, states: str | Sequence[str], older_than: float | None) -> int:
-        """Removes jobs in finished `states` that ended over `older_than` seconds ago (None: all of
-        them), with their output; returns how many. Works in batches: workers go on meanwhile.
+    def prune(self, *, states: str | Sequence[str], older_than: float | str | None) -> int:
+        """Removes jobs in finished `states` that ended over `older_than` ago (seconds, or '7d';
+        None: all of them), with their output; returns how many. Works in batches: workers go on
+        meanwhile.
         """
         chosen, before = self._prunable(states, older_than)
         removed = 0
@@ -289,15 +322,18 @@ class JobQueue:
             removed += len(batch)
         return removed
 
-    def count_prunable(self, *, states: str | Sequence[str], older_than: float | None) -> int:
+    def count_prunable(self, *, states: str | Sequence[str], older_than: float | str | None) -> int:
         """How many jobs `prune` would remove."""
         return self._storage.count_prunable(*self._prunable(states, older_than))
 
-    def stop_workers(self, worker_ids: Sequence[str], *, timeout: float | None = None) -> None:
-        """Asks workers to stop; their commands may run for `timeout` more seconds (None: as
+    def stop_workers(
+        self, worker_ids: str | Sequence[str], *, timeout: float | str | None = None
+    ) -> None:
+        """Asks workers, one or several, to stop; their commands may run for `timeout` more seconds (None: as
         configured), then they are ended and given back.
         """
-        self._storage.request_stop(worker_ids, timeout, self._clock.now())
+        seconds = _seconds("timeout", timeout, _LONGEST_SECONDS)
+        self._storage.request_stop(several(worker_ids), seconds, self._clock.now())
 
     # ---- the database as a whole
 
@@ -315,31 +351,59 @@ class JobQueue:
 
         Raises CouldNotDo when the file exists.
         """
-        target = os.path.abspath(os.fspath(path))
+        target = os.path.abspath(_path(path))
         self._storage.backup(target)
         return target
 
-    def existing(self, job_ids: Sequence[str]) -> set[str]:
-        """Those of the ids that belong to a job."""
-        return self._storage.existing(job_ids)
-
-    def _resolved(self, references: str | Sequence[str]) -> builtins.list[str]:
-        return list(dict.fromkeys(map(self.resolve, several(references))))
+    def existing(self, job_ids: str | Sequence[str]) -> set[str]:
+        """Those of the ids, one or several, that belong to a job."""
+        return self._storage.existing(several(job_ids))
 
     def _prunable(
-        self, states: str | Sequence[str], older_than: float | None
+        self, states: str | Sequence[str], older_than: float | str | None
     ) -> tuple[builtins.list[State], int | None]:
         chosen = _states(states)
         if not chosen or any(state not in FINISHED for state in chosen):
             raise InvalidInput("only jobs that have ended can be pruned: " + ", ".join(FINISHED))
-        if older_than is None:
-            return chosen, None
-        return chosen, self._clock.now() - int(older_than * 1e6)
+        seconds = _seconds("older_than", older_than, _LONGEST_SECONDS)
+        return chosen, None if seconds is None else self._clock.now() - int(seconds * 1e6)
 
 
 def several(given: str | Sequence[str]) -> Sequence[str]:
-    """One or several names, as several: a string is one, not one for each of its letters."""
-    return [given] if isinstance(given, str) else given
+    """One or several names, as several: a string is one, not one for each of its letters.
+
+    Raises InvalidInput for what is neither.
+    """
+    if isinstance(given, str):
+        return [given]
+    if not _is_iterable(given):
+        raise InvalidInput(f"one name, or several, were needed, not {_what(given)}")
+    return given
+
+
+def _is_iterable(given: object) -> bool:
+    return hasattr(given, "__iter__")
+
+
+def _what(value: object) -> str:
+    """A value of the wrong type, for messages."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _seconds(name: str, value: float | str | None, most: float) -> float | None:
+    from queuectl.jobs.fields import length
+
+    return None if value is None else length(name, most)(value)
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    try:
+        given = os.fspath(path)
+        if "\0" not in given:
+            return given
+    except TypeError:
+        raise InvalidInput(f"a path was needed, not {_what(path)}") from None
+    raise InvalidInput("a path cannot contain a NUL character")
 
 
 def _states(names: str | Sequence[str]) -> list[State]:
@@ -355,9 +419,16 @@ def _states(names: str | Sequence[str]) -> list[State]:
     return chosen
 
 
-def _fields(job: str | Mapping[str, object]) -> Mapping[str, object]:
+def _fields(job: str | Sequence[str] | Mapping[str, object]) -> Mapping[str, object]:
     if isinstance(job, str):
         return {"command": job}
+    if isinstance(job, (list, tuple)):
+        job = {"command": job}
+    if not isinstance(job, dict):
+        from collections.abc import Mapping
+
+        if not isinstance(job, Mapping):
+            raise InvalidInput(f"a job is a command or a mapping with its fields, not {_what(job)}")
     command = job.get("command")
     if command is None or isinstance(command, str):
         return job

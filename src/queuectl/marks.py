@@ -1,7 +1,8 @@
 """Which processes belong to which job, wherever they moved.
 
-A command carries its job's marks in its environment, and so does what it starts. One that has
-lost them (`env -i`, or a program that writes over its environment) is still known by its output:
+A command carries its job's marks in its environment, and so does what it starts. The mark of its
+run decides by itself: it may have been told of another queue, to work on that. One that has lost
+its marks (`env -i`, or a program that writes over its environment) is still known by its output:
 it goes into the job's log.
 """
 
@@ -12,12 +13,12 @@ import threading
 import time
 from collections import namedtuple
 
-from queuectl.processes import HAS_PROC, group_lives, living_groups, process_ids
+from queuectl.processes import HAS_PROC, group_lives, living_groups, living_thread, process_ids
 from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import NamedTuple
 
     class Member(NamedTuple):
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
         pid: int
         job_id: str
+        """"" when only the mark of its run can tell whether it is of a job of this queue."""
         attempt: str
         """The number of its attempt; "" when it has lost its marks."""
         claim: str
@@ -53,21 +55,35 @@ def members(database: str) -> list[Member]:
 
     Raises OSError when this machine does not let us look (no free descriptor, no memory).
     """
+    return [member for member in carriers(database) if member.job_id]
+
+
+def carriers(database: str) -> list[Member]:
+    """As `members`, and every process with the mark of a run that may be of this queue or another."""
     wanted = b"QUEUECTL_DB_PATH=" + os.fsencode(database)
     logs = os.path.realpath(Workspace(database).logs) + os.sep
     found = []
     me = os.getpid()
-    for pid, environment in _environments():
+    for pid, place, environment in _environments():
         if pid == me:
             continue
-        if b"QUEUECTL_JOB_ID=" in environment:
+        member = Member(pid, "", "", "")
+        if b"QUEUECTL_" in environment:
             marks = environment.split(b"\0")
-            if wanted in marks:
-                found.append(_member(pid, marks))
-        elif HAS_PROC:
-            job_id = _writes_log_of(pid, logs)
-            if job_id:
-                found.append(Member(pid, job_id, "", ""))
+            member = _member(pid, marks)
+            if member.job_id and wanted in marks:
+                found.append(member)
+                continue
+        log = _writes_log_of(place, logs) if HAS_PROC else ""
+        if not member.claim:
+            if log:
+                found.append(Member(pid, log, "", ""))
+        elif member.job_id in ("", log):
+            found.append(member._replace(job_id=log))
+        else:
+            # Of another queue's job, that was made to write here; or of a job of this queue, and
+            # told of another.
+            found.append(member._replace(job_id=""))
     return found
 
 
@@ -75,17 +91,20 @@ class Census:
     """The processes of a queue's jobs, looked for once for all who ask at about the same time.
 
     Many commands that are ended together are many questions, and each look reads all of /proc.
+    `is_sure` says whether the jobs are surely still this worker's. When not, a process known by its
+    log alone may be of a later run, and is left out.
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, is_sure: Callable[[], bool] | None = None) -> None:
         self._database = database
+        self._is_sure = is_sure
         self._lock = threading.Lock()
         self._taken = -1.0
         self._members: list[Member] = []
         self._groups: set[int] = set()
 
     def members(self, since: float) -> list[Member]:
-        """As `members`, as of some moment not before `since` (of `time.monotonic`)."""
+        """As `carriers`, as of some moment not before `since` (of `time.monotonic`)."""
         with self._lock:
             self._look(since)
             return self._members
@@ -102,7 +121,11 @@ class Census:
         if self._taken < since:
             taken = time.monotonic()
             self._groups = living_groups() if HAS_PROC else set()
-            self._members = members(self._database)
+            found = carriers(self._database)
+            # Asked after the look, not before it: no later run had begun then.
+            if self._is_sure is not None and not self._is_sure():
+                found = [member for member in found if member.claim]
+            self._members = found
             self._taken = taken
 
 
@@ -128,11 +151,11 @@ def _member(pid: int, marks: list[bytes]) -> Member:
     return Member(pid, *(os.fsdecode(values.get(name, b"")) for name in names))
 
 
-def _writes_log_of(pid: int, logs: str) -> str:
-    """The id of the job into whose log the process writes; "" for most."""
+def _writes_log_of(place: str, logs: str) -> str:
+    """The id of the job into whose log the process there writes; "" for most."""
     for descriptor in (1, 2):
         try:
-            target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+            target = os.readlink(f"{place}/fd/{descriptor}")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         if target.startswith(logs):
@@ -140,19 +163,35 @@ def _writes_log_of(pid: int, logs: str) -> str:
     return ""
 
 
-def _environments() -> Iterator[tuple[int, bytes]]:
+def _environments() -> Iterator[tuple[int, str, bytes]]:
+    """Each process, where in /proc to look at it, and its environment."""
     if not HAS_PROC:
         yield from _environments_elsewhere()
         return
     for pid in process_ids():
+        place = f"/proc/{pid}"
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                yield pid, file.read()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            environment = _environment(place)
+            if not environment:
+                thread = living_thread(pid)
+                if thread:
+                    place, environment = thread, _environment(thread)
+        except (FileNotFoundError, PermissionError):
             continue  # It is gone, or not ours.
+        if environment is not None:
+            yield pid, place, environment
 
 
-def _environments_elsewhere() -> Iterator[tuple[int, bytes]]:
+def _environment(place: str) -> bytes | None:
+    """None where there is no program any more, or never was; some systems show an empty one then."""
+    try:
+        with open(place + "/environ", "rb") as file:
+            return file.read()
+    except ProcessLookupError:
+        return None
+
+
+def _environments_elsewhere() -> Iterator[tuple[int, str, bytes]]:
     import psutil
 
     for process in psutil.process_iter():
@@ -160,4 +199,4 @@ def _environments_elsewhere() -> Iterator[tuple[int, bytes]]:
             pairs = process.environ().items()
         except (psutil.Error, OSError):
             continue
-        yield process.pid, b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs)
+        yield process.pid, "", b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs)

@@ -126,12 +126,43 @@ def _status(pid: int) -> list[bytes] | None:
 
     Raises OSError when that cannot be told, for want of a descriptor or of memory.
     """
+    fields = _fields(f"/proc/{pid}")
+    # A process whose first thread has ended looks like a zombie while its other threads go on.
+    if fields and fields[0] in _ZOMBIE and fields[17] > b"1":
+        place = living_thread(pid)
+        if place:
+            fields[0] = (_fields(place) or fields)[0]
+    return fields
+
+
+def _fields(place: str) -> list[bytes] | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(place + "/stat", "rb") as file:
             # The name in parentheses may hold anything, also spaces and parentheses.
             return file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
+
+
+def living_thread(pid: int) -> str:
+    """Where in /proc to look at a process whose first thread has ended and another has not: what it
+    has is shown there alone. "" for any other process.
+    """
+    place = f"/proc/{pid}/task"
+    try:
+        # Two, and one for each thread: most that are asked about have one, and cost no more.
+        if os.stat(place).st_nlink <= 3:
+            return ""
+        threads = [f"{place}/{name}" for name in os.listdir(place)]
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+    first = _fields(f"{place}/{pid}")
+    if first and first[0] in _ZOMBIE:
+        for thread in threads:
+            fields = _fields(thread)
+            if fields and fields[0] not in _ZOMBIE:
+                return thread
+    return ""
 
 
 def _started_elsewhere(pid: int) -> str | None:

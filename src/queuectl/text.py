@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+HIDDEN = "***"
+"""Stands for the value of an environment variable, which may be a secret."""
+
 
 def _escape(character: str) -> str:
     code = ord(character)
@@ -31,6 +34,13 @@ def visible(text: str, limit: int | None = None) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(c) if c in _INVISIBLE or "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def typed(*words: str) -> str:
+    """The words as they can be typed: an id or a path may hold what a shell takes apart."""
+    import shlex
+
+    return visible(shlex.join(words))
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:

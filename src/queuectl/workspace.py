@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from queuectl.errors import EnvironmentFault, QueueNotFound
+from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
+from queuectl.text import typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,11 +15,25 @@ DATABASE = "queuectl.db"
 
 
 class Workspace:
-    """The files of one queue. `exists` is whether its database does."""
+    """The files of one queue. `exists` is whether its database does, and is more than an empty
+    file; `option` is the path that `--db` gave for it.
+    """
 
-    __slots__ = ("config", "database", "exists", "folder", "logs", "pidfile", "worker_log")
+    __slots__ = (
+        "config",
+        "database",
+        "exists",
+        "folder",
+        "logs",
+        "option",
+        "pidfile",
+        "worker_log",
+    )
 
-    def __init__(self, database: str, config: str | None = None) -> None:
+    def __init__(
+        self, database: str, config: str | None = None, *, option: str | None = None
+    ) -> None:
+        self.option = option
         # The real path: two names of one queue must not have two pidfiles, and the commands of one
         # worker must carry the mark that the other looks for.
         self.database = os.path.realpath(database)
@@ -27,16 +42,30 @@ class Workspace:
         self.logs = os.path.join(self.folder, "job_logs")
         self.pidfile = os.path.join(self.folder, "queuectl.pid")
         self.worker_log = os.path.join(self.folder, "queuectl.log")
-        self.exists = os.path.lexists(self.database)
+        self.exists = _holds_something(self.database)
 
     def require(self) -> Workspace:
         """This workspace, when there is a queue in it; raises QueueNotFound when there is none."""
         if not self.exists:
+            what = "there is no queue at {}"
+            if os.path.lexists(self.database):
+                what = "{} is empty: there is no queue in it"
+            call = "queuectl" if self.option is None else typed("queuectl", "--db", self.option)
             raise QueueNotFound(
-                f"there is no queue at {self.database}",
-                hint="Make one with `queuectl init`, or queue a first job with `queuectl enqueue`.",
+                what.format(visible(self.database)),
+                hint=f"Make one with `{call} init`, or queue a first job with `{call} enqueue`.",
             )
         return self
+
+
+def _holds_something(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # Opening it says what is wrong.
+    return found.st_size > 0 or not os.path.isfile(path)
 
 
 def find(
@@ -48,10 +77,13 @@ def find(
     its parents, as git finds its repository. If there is none at all, it is the one that would be
     made in `start`.
     """
+    if path == "":
+        # Rather an unset variable of a script than the wish for another queue.
+        raise InvalidInput("the path of the database is empty", hint="Name a file after --db.")
     config = environ.get("QUEUECTL_CONFIG_PATH")
     named = path or environ.get("QUEUECTL_DB_PATH")
     if named:
-        return Workspace(named, config)
+        return Workspace(named, config, option=path)
     start = start or current_folder()
     folder = start
     while True:

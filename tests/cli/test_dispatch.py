@@ -9,6 +9,7 @@ import pytest
 from queuectl import __version__
 from queuectl.cli import COMMANDS
 from queuectl.cli import help as help_text
+from queuectl.config.settings import SETTINGS
 from tests.cli.support import Cli
 from tests.support import ROOT, clean_environment
 
@@ -17,15 +18,45 @@ from tests.support import ROOT, clean_environment
 def test_help_begins_with_what_it_does_and_examples(cli: Cli, name: str) -> None:
     """Each command's help says what it is for, then shows it in use, before any option."""
     ran = cli.done(*name.split(), "--help")
-    summary, blank, heading, example, *rest = ran.lines
+    summary, _, options = ran.out.partition("\n\n")
+    heading, example, *rest = options.splitlines()
     assert summary.endswith(".")
-    assert blank == ""
     assert heading == "Examples:"
     assert example.startswith(f"  queuectl {name}")
     assert any(line.startswith("Usage: queuectl") for line in rest)
     assert any(line.startswith("Options for every command:") for line in rest)
     assert "positional" not in ran.out
     assert ran.err == ""
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("name", ["", "dlq", *COMMANDS])
+def test_help_fits_the_terminal(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, width: int
+) -> None:
+    """No line of any help is broken by the terminal, in the middle of a word."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, cli.done(*name.split(), "--help").lines)) <= width
+
+
+def test_help_breaks_between_words_and_keeps_its_columns() -> None:
+    """What stands in a second column stays there, or goes below where the first takes the room."""
+    lines = [
+        "  show    one two three four five six seven",
+        "  show this and that one    what it is",
+    ]
+    assert _fitted(lines, 30) == [
+        "  show    one two three four",
+        "          five six seven",
+        "  show this and that one",
+        "      what it is",
+    ]
+
+
+def _fitted(lines: list[str], width: int) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        return help_text.fitted(lines).splitlines()
 
 
 def test_overview_names_every_command(cli: Cli) -> None:
@@ -90,6 +121,14 @@ def test_version(cli: Cli) -> None:
         (["enqueue", "ls", "-la"], "queuectl enqueue -- WORD ..."),
         (["start"], "Did you mean `queuectl worker-start`?"),
         (["purge"], "Did you mean `queuectl dlq purge`?"),
+        (["show", "--jsno"], "there is no option '--jsno' here\n  Did you mean --json?"),
+        (["show", "-x"], "there is no option '-x' here"),
+        (["prune", "--stte", "dead"], "Did you mean --state?"),
+        (["wait", "a", "--timeout", "2", "--jsno", "b"], "Did you mean --json?"),
+        (["cancel", "a", "--no-wiat", "--", "b"], "Did you mean --no-wait?"),
+        (["dlq", "--jsno"], "there is no option '--jsno' here\n  Did you mean --json?"),
+        (["dlq", "--jsno", "list"], "Did you mean --json?"),
+        (["dlq", "-q", "lst"], "Did you mean `queuectl dlq list`?"),
     ],
 )
 def test_unknown_word_names_the_nearest(cli: Cli, words: list[str], said: str) -> None:
@@ -109,6 +148,39 @@ def test_common_options_stand_before_or_behind_the_command(cli: Cli) -> None:
     assert cli.states() == {}
 
 
+def test_common_options_stand_within_the_name_of_a_command(cli: Cli) -> None:
+    """Between the two words of a command's name the same options mean the same."""
+    job_id = cli.dead()
+    database = str(cli.database)
+    assert [job["id"] for job in cli.done("dlq", "--json", "list").json] == [job_id]
+    assert cli.done("dlq", "-q", "--db", database, "list").lines == [job_id]
+    assert cli.done("config", "--json", "get", "max_retries").json["value"] == 3
+    assert cli.done("dlq", "--help", "list") == cli.done("dlq", "--help")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cancel", "a", "--no-wait", "b"],
+        ["cancel", "a", "--no-wait", "--", "b"],
+        ["cancel", "--no-wait", "a", "--json", "b", "-q"],
+        ["delete", "a", "--yes", "b"],
+        ["wait", "a", "--timeout", "0", "b"],
+    ],
+)
+def test_options_stand_between_ids(cli: Cli, words: list[str]) -> None:
+    """Where several jobs are named, an option between them does not end their row."""
+    cli.enqueue("true", "--id", "a")
+    cli.enqueue("true", "--id", "b")
+    ran = cli(*words)
+    assert "unexpected argument" not in ran.err
+    if words[0] == "wait":
+        assert "job a and 1 more had not ended" in ran.err
+    else:
+        assert ran.status == 0
+        assert set(cli.states().values()) <= {"cancelled"}
+
+
 def test_options_behind_dashes_belong_to_the_command_that_is_queued(cli: Cli) -> None:
     """What stands behind -- is never taken for an option of queuectl."""
     cli.done("enqueue", "--id", "words", "--", "grep", "--json", "-q", "--", "it's")
@@ -126,6 +198,8 @@ def test_options_behind_dashes_belong_to_the_command_that_is_queued(cli: Cli) ->
         ["dlq", "retry", "--all"],
         ["init"],
         ["worker-list"],
+        ["config", "set", "max_retries", "2"],
+        ["config", "unset", "max_retries"],
     ],
 )
 def test_quiet_prints_ids_alone(cli: Cli, words: list[str]) -> None:
@@ -137,6 +211,19 @@ def test_quiet_prints_ids_alone(cli: Cli, words: list[str]) -> None:
 def test_quiet_still_prints_what_a_setting_is(cli: Cli) -> None:
     """`config get -q` prints the value: nothing else was asked for."""
     assert cli.done("config", "get", "max_retries", "-q").out == "3\n"
+
+
+def test_quiet_leaves_the_names_of_the_settings(cli: Cli) -> None:
+    """`config list -q` is a name a line, for a loop over all settings."""
+    assert cli.done("config", "list", "-q").lines == [setting.name for setting in SETTINGS]
+
+
+def test_quiet_errors_are_said(cli: Cli) -> None:
+    """-q silences remarks, never what went wrong."""
+    cli.done("init")
+    ran = cli("show", "nothing", "-q")
+    assert (ran.status, ran.out) == (3, "")
+    assert "there is no job 'nothing'" in ran.err
 
 
 def test_module_is_the_program(cli: Cli) -> None:

@@ -114,6 +114,51 @@ def test_job_as_json_argument_and_file(cli: Cli) -> None:
     assert at == int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["enqueue", "--command", "echo first", "--command", "echo second"],
+        ["enqueue", "--command-file", "a", "--command-file", "b"],
+        ["enqueue", "--job-file", "a.json", "--job-file", "b.json"],
+        ["enqueue", "--jobs-file", "a.jsonl", "--jobs-file", "b.jsonl"],
+        ["enqueue", "--command", "a", "--", "b"],
+        ["enqueue", "{}", "--job-file", "b"],
+        ["run", "--command", "echo first", "--command", "echo second"],
+    ],
+)
+def test_no_command_is_dropped(cli: Cli, words: list[str]) -> None:
+    """Of two commands none is run silently in place of both, also where one option gave them."""
+    ran = cli(*words)
+    assert (ran.status, ran.out) == (2, "")
+    assert "more than one command" in ran.err
+    assert cli.states() == {}
+
+
+def test_another_option_given_twice_counts_the_last_time(cli: Cli) -> None:
+    """An option that says how a job runs may be given again, as in any other program."""
+    cli.done("enqueue", "--command", "true", "--id", "j", "--priority", "1", "--priority", "2")
+    assert cli.job("j").priority == 2
+
+
+def test_hidden_value_is_not_queued_as_the_secret(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was shown without the values of its environment cannot be queued again; a value
+    of --env is taken as it is written.
+    """
+    cli.enqueue("true", "--id", "one", "--env", "SECRET=hunter2")
+    shown = cli.done("show", "one", "--json").json
+    job = json.dumps({"id": "two", "command": shown["command"], "env": shown["env"]})
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(job.encode())))
+    for words in (["enqueue", job], ["enqueue", "--jobs-file", "-"]):
+        ran = cli(*words)
+        assert ran.status == 2
+        assert "env SECRET is ***" in ran.err
+        assert "--show-env" in ran.err
+    cli.done("enqueue", job, "--env", "SECRET=***")
+    assert cli.job("two").env == {"SECRET": "***"}
+
+
 def test_shown_job_can_be_queued_again(cli: Cli) -> None:
     """The fields a new job has in `show --json` make the same job once more."""
     cli.enqueue("echo again", "--id", "one", "--priority", "4")

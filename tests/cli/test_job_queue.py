@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 
 from queuectl.errors import InvalidInput
 from queuectl.job_queue import JobQueue
+from tests.cli.support import hand_worker
+from tests.support import ROOT, clean_environment
 
 
 @pytest.fixture
@@ -64,3 +68,109 @@ def test_list_refuses_what_cannot_be_meant(
     """A state, an order or a number of jobs that makes no sense is an error, not an empty list."""
     with pytest.raises(InvalidInput, match=said):
         queue.list(states, **options)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda q: q.get(None), "a job is named by text, not by None"),
+        (lambda q: q.attempts(5), "a job is named by text, not by a value of type int"),
+        (lambda q: q.wait([5.5]), "a job is named by text, not by a value of type float"),
+        (lambda q: q.wait(5), "one name, or several, were needed, not a value of type int"),
+        (lambda q: q.delete([{}]), "a job is named by text, not by a value of type dict"),
+        (lambda q: q.cancel(None), "one name, or several, were needed, not None"),
+        (lambda q: q.existing(None), "one name, or several, were needed"),
+        (
+            lambda q: q.dead_letters.retry([b"x"]),
+            "a job is named by text, not by a value of type bytes",
+        ),
+        (
+            lambda q: q.prune(states="dead", older_than=NAN),
+            "older_than must be a number .* not nan",
+        ),
+        (lambda q: q.prune(states="dead", older_than=-1), "older_than must be a number .* not -1"),
+        (lambda q: q.prune(states="dead", older_than="soon"), "older_than: 'soon' is not a length"),
+        (lambda q: q.wait([], timeout=NAN), "timeout must be a number .* not nan"),
+        (lambda q: q.wait([], timeout=-1), "timeout must be a number .* not -1"),
+        (lambda q: q.stop_workers([], timeout=NAN), "timeout must be a number of seconds"),
+        (lambda q: q.enqueue_many([5]), "item 1: a job is a command or a mapping"),
+        (lambda q: q.enqueue_many(5), "several jobs"),
+        (lambda q: q.enqueue_many([["echo", 5]]), "item 1: command must be text, or a list"),
+        (lambda q: q.enqueue("true", max_retrys=3), "unknown field 'max_retrys'"),
+        (lambda q: q.list(limit="5"), "limit must be 1 or more, not a value of type str"),
+        (lambda q: q.list(sort=[]), "cannot sort by"),
+        (lambda q: q.backup(5), "a path was needed, not a value of type int"),
+        (lambda q: q.open(5), "a path was needed"),
+        (lambda q: q.open("a\0b"), "cannot contain a NUL character"),
+        (lambda q: q.open(""), "the path of the database is empty"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_as_such(
+    queue: JobQueue, call: Callable[[Any], object], said: str
+) -> None:
+    """Whatever a program passes by mistake, the error is queuectl's own, and says what was needed."""
+    with pytest.raises(InvalidInput, match=said):
+        call(queue)
+
+
+def test_a_command_may_be_a_list_of_words_among_many(queue: JobQueue) -> None:
+    """`enqueue_many` takes each command in the forms in which `enqueue` takes it."""
+    ids = queue.enqueue_many([["echo", "it's"], "true", {"command": ("echo", "a b")}])
+    commands = [queue.get(job_id).command for job_id in ids]
+    assert commands == ["echo 'it'\"'\"'s'", "true", "echo 'a b'"]
+
+
+def test_lengths_may_be_written_in_words(queue: JobQueue) -> None:
+    """Where a length of time is asked for, '7d' means what it means on the command line."""
+    job_id = queue.enqueue("true", timeout="5m")
+    queue.cancel(job_id)
+    assert queue.prune(states="cancelled", older_than="7d") == 0
+    assert [job.id for job in queue.wait(job_id, timeout="1s")] == [job_id]
+    assert queue.dead_letters.purge(older_than="7d") == 0
+
+
+def test_one_name_of_a_worker_or_a_job_is_one(queue: JobQueue) -> None:
+    """A string is one id, not one for each of its letters."""
+    for job_id in ("ab", "a", "b"):
+        queue.enqueue("true", id=job_id)
+    assert queue.existing("ab") == {"ab"}
+    with hand_worker(Path(queue.workspace.database)):
+        [worker] = queue.workers()
+        queue.stop_workers(worker.id)
+        assert queue.workers()[0].stop_requested_at is not None
+
+
+def test_a_queue_that_was_closed_stays_closed(tmp_path: Path) -> None:
+    """After `close` nothing opens the database again by itself."""
+    with JobQueue.open(tmp_path / "queuectl.db") as queue:
+        queue.enqueue("true")
+    for use in (queue.counts, lambda: queue.enqueue("true"), lambda: queue.dead_letters):
+        with pytest.raises(InvalidInput, match="was closed"):
+            use()
+    queue.close()
+
+
+def test_options_of_a_job_have_types(tmp_path: Path) -> None:
+    """A type checker finds a mistyped option, and one of the wrong type."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from queuectl import JobQueue\n"
+        "with JobQueue.open() as queue:\n"
+        "    queue.enqueue('x', max_retries=3, timeout='5m', env={'A': '1'})\n"
+        "    queue.enqueue_many(['x', ['a', 'b'], {'command': 'y'}])\n"
+        "    queue.enqueue('x', max_retrys=3)\n"
+        "    queue.enqueue('x', max_retries='3')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-color-output", str(program)],
+        cwd=tmp_path,
+        env={**clean_environment(), "MYPYPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [line.split(":")[1] for line in ran.stdout.splitlines() if ": error:" in line]
+    assert found == ["5", "6"], ran.stdout

@@ -241,7 +241,27 @@ def test_status_json(cli: Cli) -> None:
             "id name host pid slots mode state running started_at heartbeat_at".split()
         )
         assert (shown["name"], shown["state"], shown["running"]) == ("hand:1", "alive", 1)
-        assert "1 alive, 1 of 4 slots in use" in cli.done("status").out
+        assert "1 alive, 1 of 4 slots in use\n" in cli.done("status").out
+
+
+def test_status_tells_what_runs_from_what_is_claimed_ahead(cli: Cli) -> None:
+    """No more slots are in use than there are, worker by worker; what is held beyond them is named."""
+    for _ in range(8):
+        cli.enqueue("sleep 60")
+    with hand_worker(cli.database) as worker, hand_worker(cli.database) as other:
+        worker.claim(4)
+        other.claim(1)
+        assert "2 alive, 5 of 8 slots in use\n" in cli.done("status").out
+        worker.claim(1)
+        assert "2 alive, 5 of 8 slots in use; 1 more job claimed to run next\n" in (
+            cli.done("status").out
+        )
+        worker.claim(2)
+        assert "2 alive, 5 of 8 slots in use; 3 more jobs claimed to run next\n" in (
+            cli.done("status").out
+        )
+        shown = cli.done("status", "--json").json["workers"]
+        assert [each["running"] for each in shown] == [7, 1]
 
 
 @pytest.mark.parametrize(

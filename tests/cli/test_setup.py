@@ -44,6 +44,10 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
 def _text(path: Path) -> None:
     path.write_text("not a database, but long enough to be taken for the beginning of one" * 20)
 
@@ -66,6 +70,7 @@ def _newer(path: Path) -> None:
     ("make", "said"),
     [
         (_folder, "is a folder"),
+        (_pipe, "is a device or a pipe"),
         (_text, "is not a SQLite database"),
         (_foreign, "is a database of another program"),
         (_newer, "has schema 99"),
@@ -75,7 +80,7 @@ def _newer(path: Path) -> None:
 def test_file_that_is_no_queue(cli: Cli, make: object, said: str, words: list[str]) -> None:
     """A database that cannot be used is told for what it is, with status 5, and left alone."""
     make(cli.database)  # type: ignore[operator]
-    before = None if cli.database.is_dir() else cli.database.read_bytes()
+    before = None if not cli.database.is_file() else cli.database.read_bytes()
     ran = cli(*words)
     assert (ran.status, ran.out) == (5, "")
     assert str(cli.database) in ran.err
@@ -89,3 +94,37 @@ def test_folder_that_does_not_exist(cli: Cli) -> None:
     ran = cli("enqueue", "--command", "true", "--db", "no/such/queuectl.db")
     assert (ran.status, ran.out) == (5, "")
     assert f"mkdir -p {cli.folder / 'no' / 'such'}" in ran.err
+
+
+def test_folder_with_a_space_is_quoted_in_the_hint(cli: Cli) -> None:
+    """A hint that is a command can be typed as it stands, whatever the path holds."""
+    ran = cli("enqueue", "--command", "true", "--db", "a b/queuectl.db")
+    assert f"mkdir -p '{cli.folder / 'a b'}'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["init"], "out"),
+        (["enqueue", "--command", "true"], "err"),
+        (["worker-start", "--drain"], "err"),
+    ],
+)
+def test_queue_is_made_in_an_empty_file(cli: Cli, words: list[str], made: str) -> None:
+    """An empty file is no queue yet: what makes one in it says that it did."""
+    cli.database.write_bytes(b"")
+    ran = cli.done(*words)
+    assert f"Made a new queue: {cli.database}" in getattr(ran, made)
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_hint_to_make_a_queue_is_for_the_one_that_was_named(
+    cli: Cli, content: bytes | None
+) -> None:
+    """Where --db named a queue that is not there, the command that makes it names it as well."""
+    if content is not None:
+        (cli.folder / "x y.db").write_bytes(content)
+    ran = cli("--db", "x y.db", "status")
+    assert ran.status == 3
+    assert "Make one with `queuectl --db 'x y.db' init`" in ran.err
+    assert "Make one with `queuectl init`" in cli("status").err

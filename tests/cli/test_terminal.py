@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from queuectl.cli.screen import Screen, cut, progress_console, text_width
 from queuectl.cli.tables import Column, write_table
+from queuectl.config.settings import SETTINGS
 from tests.cli.support import Cli, Terminal
 from tests.support import MAIN, clean_environment
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 COLUMNS = (
-    Column("ID", least=8, dots=False),
+    Column("ID", least=8, distinct=True),
     Column("N", right=True),
     Column("COMMAND", least=10),
 )
@@ -83,6 +84,39 @@ def test_narrow_list_keeps_the_command(
     assert len(line) - line.index("xxx") >= 15
     assert job_id.startswith(line.split()[0])
     assert ("PRIORITY" in heading) is (width == 70)
+
+
+def test_ids_that_begin_alike_stay_different(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However narrow the terminal, what is shown of each id names its job and no other."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    ids = ["some-long-identifier-1", "some-long-identifier-2", "some-long-identifier--2", "q"]
+    for job_id in ids:
+        cli.dead("true", "--id", job_id)
+    for words in (["list"], ["dlq", "list"]):
+        stream = Terminal()
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", stream)
+            assert cli(*words).status == 0
+        shown = [line.split()[0] for line in stream.getvalue().splitlines()[1:]]
+        assert [cli.done("show", id, "-q").out.strip() for id in shown] == ids[::-1]
+
+
+@pytest.mark.parametrize("width", [24, 40, 71])
+def test_narrow_list_of_settings_keeps_what_they_mean(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Where there is no room for the table, each setting still has its origin and its meaning."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    cli.done("config", "set", "max_retries", "7")
+    stream = Terminal()
+    monkeypatch.setattr("sys.stdout", stream)
+    assert cli("config", "list").status == 0
+    assert max(map(len, stream.getvalue().splitlines())) <= width
+    said = " ".join(stream.getvalue().split())
+    assert "max_retries = 7 (file; default 3) how often a failed job is run again" in said
+    assert all(setting.help in said for setting in SETTINGS)
 
 
 def test_pipe_gets_everything() -> None:

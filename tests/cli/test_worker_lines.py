@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from queuectl.cli.worker import _what_follows
+from queuectl.engine.stopping import waiting_for
 from queuectl.jobs.outcome import SUCCEEDED, Outcome, Policy, exited
 from tests.cli.support import Cli, hand_worker
 
@@ -38,3 +39,19 @@ def test_wrong_length_of_time_names_its_option(cli: Cli, words: list[str], said:
     ran = cli(*words)
     assert (ran.status, ran.out) == (2, "")
     assert said in ran.err
+
+
+@pytest.mark.parametrize(
+    ("running", "pids", "said"),
+    [
+        (1, [7], "Waiting for 1 running job to finish ..."),
+        (2, [7], "Waiting for 2 running jobs to finish ..."),
+        (0, [7, 8], "Waiting for pid 7 8 to end ..."),
+        (0, [], "Waiting for the background worker to end ..."),
+    ],
+)
+def test_a_stop_that_takes_long_says_what_it_waits_for(
+    running: int, pids: list[int], said: str
+) -> None:
+    """One job is not several, and where no job runs, the process that stays is named."""
+    assert waiting_for(running, pids) == said

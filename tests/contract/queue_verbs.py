@@ -272,7 +272,7 @@ class QueueVerbs(RuleBasedStateMachine):
     @rule(number=SOME)
     def rescue(self, number: int) -> None:
         worker = choose([id for id, worker in self.model.workers.items() if worker.fenced], number)
-        taken = self.pair.work.rescue(worker, lambda claim: judge(claim, LOST, POLICY), LOST)
+        taken = self.pair.work.rescue(worker, lambda claim: (LOST, judge(claim, LOST, POLICY)))
         held = self.model.held_by(worker)
         assert {claim.id for claim, _ in taken} == {job.new.id for job in held}
         for job in held:

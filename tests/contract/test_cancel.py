@@ -114,7 +114,7 @@ def test_a_cancel_survives_the_loss_of_the_worker(manned: Pair) -> None:
     manned.claim("w", 2)
     manned.jobs.cancel(["a"], START)
     manned.work.fence("w")
-    manned.work.rescue("w", lambda claim: judge(claim, LOST, POLICY), LOST)
+    manned.work.rescue("w", lambda claim: (LOST, judge(claim, LOST, POLICY)))
     assert manned.state("a") == State.CANCELLED
     assert manned.state("b") == State.FAILED
 

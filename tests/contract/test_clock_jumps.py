@@ -128,7 +128,7 @@ def test_a_rescued_attempt_does_not_end_before_it_began(pair: Pair) -> None:
     pair.claim_one("w")
     pair.clock.set_wall(-3600)
     pair.work.fence("w")
-    pair.work.rescue("w", lambda claim: judge(claim, LOST, POLICY), LOST)
+    pair.work.rescue("w", lambda claim: (LOST, judge(claim, LOST, POLICY)))
     (attempt,) = pair.jobs.attempts("a")
     assert attempt.finished_at is not None
     assert attempt.finished_at >= attempt.started_at

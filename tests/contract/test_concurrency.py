@@ -164,7 +164,7 @@ def test_only_one_of_two_rescuers_gets_the_jobs(pair: Pair) -> None:
 
     def rescue(storage: WorkerStorage) -> None:
         storage.fence("w")
-        lost = storage.rescue("w", lambda claim: judge(claim, LOST, POLICY), LOST)
+        lost = storage.rescue("w", lambda claim: (LOST, judge(claim, LOST, POLICY)))
         taken.extend(claim.id for claim, _ in lost)
 
     stores = [pair.database.open_work(Clock()) for _ in range(3)]

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from queuectl.errors import WrongState
-from queuectl.jobs.job_view import Job
+from queuectl.jobs.job_view import SORT_KEYS, Job
 from queuectl.jobs.lifecycle import State
-from queuectl.storage.records import SORT_KEYS
 from tests.contract.support import FAILED, HOUR, SECOND, START, Pair, new_job
 
 

@@ -92,7 +92,7 @@ class QueueMachine(QueueVerbs):
     def finish_everything(self) -> None:
         for worker in list(self.model.workers):
             self.pair.work.fence(worker)
-            self.pair.work.rescue(worker, lambda claim: judge(claim, LOST, POLICY), LOST)
+            self.pair.work.rescue(worker, lambda claim: (LOST, judge(claim, LOST, POLICY)))
         self.pair.clock.go_on(1e6)
         self.pair.register("last")
         while self.pair.work.outlook("last").unfinished:

@@ -50,7 +50,7 @@ def test_an_ended_job_starts_afresh(ended: Pair, id: str) -> None:
 def test_requeued_losses_are_forgiven(ended: Pair) -> None:
     """A job that died because its workers were lost may lose as many again."""
     ended.work.fence("w")
-    ended.work.rescue("w", lambda claim: Verdict(State.DEAD, claim.attempt, 5), LOST)
+    ended.work.rescue("w", lambda claim: (LOST, Verdict(State.DEAD, claim.attempt, 5)))
     assert ended.job("running").losses == 5
     ended.jobs.requeue(["running"], START, [State.DEAD])
     ended.register("v")

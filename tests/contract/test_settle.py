@@ -212,7 +212,7 @@ def test_an_id_used_again_is_another_job(manned: Pair) -> None:
     manned.enqueue("a")
     first = manned.claim_one("w")
     manned.work.fence("w")
-    manned.work.rescue("w", lambda claim: outcomes.Verdict(State.DEAD, 1, 1), outcomes.LOST)
+    manned.work.rescue("w", lambda claim: (outcomes.LOST, outcomes.Verdict(State.DEAD, 1, 1)))
     manned.jobs.delete(["a"], [State.DEAD])
     manned.enqueue("a")
     second = manned.claim_one("v")

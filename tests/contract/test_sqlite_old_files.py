@@ -86,7 +86,7 @@ def test_an_old_file_goes_on(old: Pair) -> None:
         30,
     )
     assert ids_of(old.work.fence("gone")) == ["hold", "retry", "called-off"]
-    old.work.rescue("gone", lambda claim: judge(claim, LOST, POLICY), LOST)
+    old.work.rescue("gone", lambda claim: (LOST, judge(claim, LOST, POLICY)))
     old.clock.go_on(2000 * 3600)
     old.register("new")
     old.enqueue("newest")

@@ -5,8 +5,9 @@ from contextlib import suppress
 import pytest
 
 from queuectl.errors import WorkerFenced
+from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
-from queuectl.jobs.outcome import LOST, SUCCEEDED, Verdict, judge
+from queuectl.jobs.outcome import LOST, LOST_BEFORE_START, SUCCEEDED, Outcome, Verdict, judge
 from queuectl.storage.records import WorkerRecord
 from tests.contract.support import POLICY, START, Pair, ids_of, new_job, new_worker
 
@@ -19,7 +20,7 @@ def record(pair: Pair, id: str) -> WorkerRecord:
 
 def rescue(pair: Pair, worker: str) -> list[str]:
     """Takes a worker's jobs by the rules, and returns their ids."""
-    return ids_of(c for c, _ in pair.work.rescue(worker, lambda c: judge(c, LOST, POLICY), LOST))
+    return ids_of(c for c, _ in pair.work.rescue(worker, lambda c: (LOST, judge(c, LOST, POLICY))))
 
 
 def test_a_worker_is_known_as_it_registered(pair: Pair) -> None:
@@ -164,7 +165,7 @@ def test_a_rescue_does_as_it_is_told(pair: Pair) -> None:
     other = pair.claim_one("v")
     pair.clock.go_on(7)
     pair.work.fence("w")
-    verdicts = pair.work.rescue("w", lambda claim: judge(claim, LOST, POLICY), LOST)
+    verdicts = pair.work.rescue("w", lambda claim: (LOST, judge(claim, LOST, POLICY)))
     assert {claim.id: verdict.state for claim, verdict in verdicts} == {
         "retry": State.FAILED,
         "fail": State.FAILED,
@@ -184,6 +185,37 @@ def test_a_rescue_does_as_it_is_told(pair: Pair) -> None:
     assert [worker.id for worker in pair.work.workers()] == ["v"]
     assert pair.settle("v", other) == []
     assert ids_of(pair.claim("v", 9)) == ["retry"]
+
+
+def test_what_had_not_begun_took_no_time(pair: Pair) -> None:
+    """It counts as an attempt and as a loss, is due at once whatever its on_lost says, and ended
+    when it was claimed; what had begun beside it lasted until the rescue.
+    """
+    pair.register("w", "v")
+    pair.enqueue(
+        new_job("held", on_lost="hold"),
+        new_job("failing", on_lost="fail", max_retries=0),
+        new_job("begun", on_lost="hold"),
+    )
+    pair.claim("w", 3)
+    pair.clock.go_on(7)
+    pair.work.fence("w")
+
+    def decide(claim: Claim) -> tuple[Outcome, Verdict]:
+        outcome = LOST if claim.id == "begun" else LOST_BEFORE_START
+        return outcome, judge(claim, outcome, POLICY)
+
+    pair.work.rescue("w", decide)
+    for id in ("held", "failing"):
+        job = pair.job(id)
+        assert (job.state, job.attempts, job.losses) == (State.FAILED, 1, 1)
+        assert (job.error, job.next_run_at) == ("worker lost before the command was started", None)
+        (attempt,) = pair.jobs.attempts(id)
+        assert (attempt.outcome, attempt.error) == ("lost", job.error)
+        assert (attempt.started_at, attempt.finished_at) == (START, START)
+    assert pair.job("begun").state == State.DEAD
+    assert pair.jobs.attempts("begun")[0].finished_at == START + 7_000_000
+    assert ids_of(pair.claim("v", 9)) == ["held", "failing"]
 
 
 def test_a_rescue_happens_once(pair: Pair) -> None:
@@ -211,13 +243,13 @@ def test_a_rescue_is_all_or_nothing(pair: Pair) -> None:
     pair.work.fence("w")
     before = pair.everything()
 
-    def decide(claim: object) -> Verdict:
+    def decide(claim: object) -> tuple[Outcome, Verdict]:
         if getattr(claim, "id", "") == "b":
             raise RuntimeError("cannot decide")
-        return Verdict(State.FAILED, 1, 1)
+        return LOST, Verdict(State.FAILED, 1, 1)
 
     with pytest.raises(RuntimeError):
-        pair.work.rescue("w", decide, LOST)
+        pair.work.rescue("w", decide)
     assert pair.everything() == before
     assert rescue(pair, "w") == ["a", "b"]
 

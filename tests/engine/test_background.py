@@ -4,7 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +115,14 @@ def _block_pidfile(sandbox: Sandbox) -> None:
     (sandbox.folder / "queuectl.pid").mkdir()
 
 
+def _pipe_for_pidfile(sandbox: Sandbox) -> None:
+    os.mkfifo(sandbox.folder / "queuectl.pid")
+
+
+def _pipe_for_worker_log(sandbox: Sandbox) -> None:
+    os.mkfifo(sandbox.folder / "queuectl.log")
+
+
 def _break_database(sandbox: Sandbox) -> None:
     sandbox.database.write_bytes(b"this is no database" * 500)
 
@@ -121,6 +132,8 @@ FAULTS = {
     "job logs": (_block_logs, 5, "job_logs"),
     "worker log": (_block_worker_log, 5, "queuectl.log"),
     "pidfile": (_block_pidfile, 5, "queuectl.pid"),
+    "pipe for a pidfile": (_pipe_for_pidfile, 5, "queuectl.pid is not a file"),
+    "pipe for a worker log": (_pipe_for_worker_log, 5, "queuectl.log is not a file"),
     "database": (_break_database, 5, "not a SQLite database"),
 }
 
@@ -140,6 +153,47 @@ def test_a_failed_start_is_reported_in_the_foreground(
     assert "Traceback" not in started.stderr
     assert "unexpected" not in started.stderr
     assert sandbox.processes() == []
+
+
+@pytest.mark.parametrize("name", ["queuectl.pid", "queuectl.log"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_in_the_way_can_be_moved_away(
+    sandbox: Sandbox, name: str, make: Callable[[Path], None]
+) -> None:
+    """The refusal is two lines, which name it and the command that moves it; then a worker starts."""
+    sandbox.queue.counts()
+    make(sandbox.folder / name)
+    refused = sandbox.run("worker-start", "--background")
+    assert refused.returncode == 5
+    what, hint = refused.stderr.splitlines()
+    assert f"{name} is not a file" in what
+    subprocess.run(["sh", "-c", hint.split(": ", 1)[1]], check=True)
+    start(sandbox)
+
+
+_BLOCKED = """
+import sys, time
+from queuectl.engine import background
+from queuectl.workspace import Workspace
+
+def work(say, on_ready):
+    say("blocked")
+    time.sleep(300)
+
+background.start(Workspace(sys.argv[1]), work)
+"""
+
+
+def test_a_start_that_is_killed_leaves_nothing_behind(sandbox: Sandbox) -> None:
+    """A worker that is not ready ends with who started it, and is in nobody's way."""
+    program = [sys.executable, "-c", _BLOCKED, str(sandbox.database)]
+    starting = sandbox.start_worker(program=program, ready=False)
+    log = sandbox.folder / "queuectl.log"
+    wait_until(lambda: log.exists() and "blocked" in log.read_text())
+    assert len(sandbox.processes()) == 2
+    starting.kill()
+    wait_until(lambda: not sandbox.processes(), "the worker ends")
+    start(sandbox)
 
 
 def test_a_background_worker_outlives_its_terminal(sandbox: Sandbox) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,28 @@ def _output(sandbox: Sandbox, id: str) -> list[bytes]:
         for line in lines
         if not line.startswith((b"BASH_ENV=", b"QUEUECTL_JOB_ID=", b"QUEUECTL_CLAIM="))
     )
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "", "."])
+def test_with_a_path_of_its_own_a_job_finds_what_the_shell_would(
+    sandbox: Sandbox, path: str
+) -> None:
+    """A job that is given another PATH gets the shell's own commands, and programs from there."""
+    _prepare(sandbox.folder)
+    for name in ("true", "ls"):
+        (sandbox.folder / name).write_text("#!/bin/sh\nexit 9\n")
+        (sandbox.folder / name).chmod(0o755)
+    commands = ["true", "false", "ls", "script", "./script", "/bin/true"]
+    jobs = [sandbox.enqueue(command, env={"PATH": path}, max_retries=0) for command in commands]
+    sandbox.drain()
+    shell = [
+        subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=sandbox.folder,
+            env={"PATH": path},
+            capture_output=True,
+            check=False,
+        ).returncode
+        for command in commands
+    ]
+    assert [sandbox.job(id).exit_code for id in jobs] == shell

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 
 import pytest
@@ -55,6 +57,24 @@ def tree(request: pytest.FixtureRequest, sandbox: Sandbox) -> str:
     """A command that starts more than one process, or is hard to end."""
     (sandbox.folder / "other_group.py").write_text(OTHER_GROUP)
     return TREES.get(request.param, "exec python3 other_group.py")
+
+
+def test_a_command_that_is_killed_takes_what_it_started_with_it(
+    sandbox: Sandbox, tree: str
+) -> None:
+    """When somebody else kills a command's first process, what that leaves behind is ended before
+    the run is over, so that it cannot run beside the next; and the signal is the run's end.
+    """
+    sandbox.configure(kill_grace_seconds=0.3)
+    job = sandbox.enqueue(tree, max_retries=0)
+    worker = sandbox.start_worker("--drain")
+    sandbox.wait_marks(2, "started")
+    (first,) = [pid for pid in sandbox.commands() if processes.parent(pid) == worker.process.pid]
+    os.kill(first, signal.SIGKILL)
+    assert worker.wait() == 0
+    assert sandbox.commands() == []
+    ended = sandbox.job(job)
+    assert (ended.state, ended.signal, ended.error) == ("dead", 9, "killed by SIGKILL (signal 9)")
 
 
 def test_a_timeout_ends_the_whole_tree(sandbox: Sandbox, tree: str) -> None:

@@ -173,6 +173,29 @@ def test_a_full_disk_for_logs_alone_costs_no_attempt(small: tuple[Sandbox, Disk]
         assert worker.stop() == 0
 
 
+def test_a_stop_waits_for_room(small: tuple[Sandbox, Disk]) -> None:
+    """A worker that is told to stop while it cannot write an outcome ends when it has written it."""
+    sandbox, disk = small
+    sandbox.configure(lease_seconds=2, stop_timeout_seconds=0, kill_grace_seconds=0.1)
+    job = sandbox.enqueue(BUSY)
+    worker = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    disk.fill()
+    sandbox.touch("go")
+    worker.wait_for("the disk is full")
+    worker.send(signal.SIGTERM)
+    worker.wait_for("stopping")
+    (record,) = sandbox.queue.workers()
+    wait_until(
+        lambda: sandbox.queue.workers()[0].lease_left_seconds < record.lease_left_seconds - 4,
+        "it has waited for longer than for anything else",
+    )
+    disk.make_room()
+    assert worker.wait() == 0
+    assert sandbox.outcomes(job) == ["succeeded"]
+    assert len(sandbox.marks()) == 2
+
+
 def test_a_second_interrupt_ends_a_worker_on_a_full_disk(small: tuple[Sandbox, Disk]) -> None:
     """One that cannot write its outcomes can still be ended by hand; the job is made up for."""
     sandbox, disk = small

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from functools import partial
@@ -89,6 +90,36 @@ def test_a_finished_command_of_a_stuck_worker_is_not_settled_late(sandbox: Sandb
     assert stuck.stop() == 0
     assert sandbox.job(job) == settled
     assert sandbox.marks() == ["start", "end", "start", "end"]
+
+
+def test_a_stuck_worker_cuts_nothing_out_of_a_later_runs_log(sandbox: Sandbox) -> None:
+    """When it wakes, it leaves the log alone in which another worker's run of the job has its part
+    by now: all that this run wrote is there, and nothing else; the lost run has one closing line.
+    """
+    sandbox.configure(lease_seconds=2, log_max_bytes=256 * 1024)
+    job = sandbox.enqueue(
+        "if [ $QUEUECTL_ATTEMPT = 1 ]; then seq 1 200000; sleep 300; fi;"
+        " seq 1 35000; echo written >> marks; while [ ! -e go ]; do sleep 0.05; done"
+    )
+    stuck = sandbox.start_worker()
+    log = sandbox.folder / "job_logs" / f"{job}.log"
+    wait_until(lambda: log.exists() and b" bytes were cut here" in log.read_bytes(), "it is cut")
+    stuck.send(signal.SIGSTOP)
+    sandbox.start_worker()
+    sandbox.wait_marks(1)
+    stuck.send(signal.SIGCONT)
+    stuck.wait_for("starting anew")
+    assert stuck.stop() == 0, stuck.said
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed")
+    text = sandbox.log(job)
+    part = text[sandbox.attempts(job)[1].log_start : sandbox.attempts(job)[1].log_end]
+    header, *numbers, closing = part.splitlines()
+    assert header.startswith(b"[queuectl] attempt 2 ")
+    assert numbers == [b"%d" % n for n in range(1, 35001)]
+    assert closing.startswith(b"[queuectl] attempt 2 ended")
+    assert text.count(b"[queuectl] attempt 1 ended") == 1
+    assert re.search(rb"^\[queuectl\] attempt 1 ended \S+: worker lost$", text, re.MULTILINE)
 
 
 def test_a_worker_that_froze_before_a_start_does_not_start_late(sandbox: Sandbox) -> None:

@@ -15,6 +15,8 @@ from queuectl.storage import open_worker_storage
 from queuectl.storage.records import NewWorker
 from tests.support import Sandbox, wait_until
 
+DRIVER = [sys.executable, str(Path(__file__).with_name("faulty_worker.py")), "worker-start"]
+
 # The first run hangs, with a child in a session of its own that notes how long it lives; a later
 # run checks that nothing of the first is left, and ends.
 FIRST_HANGS = """
@@ -63,6 +65,66 @@ def test_a_lost_worker_is_noticed_by_a_living_one(sandbox: Sandbox) -> None:
     assert again.outcome == "succeeded"
     assert (sandbox.job(job).attempts, sandbox.job(job).losses) == (2, 1)
     second.wait_for("was lost; took back 1 job and ended")
+
+
+@pytest.mark.parametrize(
+    "told", ["QUEUECTL_DB_PATH=/another/queuectl.db", "-u QUEUECTL_DB_PATH"], ids=["other", "none"]
+)
+@pytest.mark.parametrize("output", ["", "> /dev/null 2>&1"], ids=["log", "nowhere"])
+def test_a_command_that_works_on_another_queue_is_ended_as_well(
+    sandbox: Sandbox, told: str, output: str
+) -> None:
+    """What was told of another queue, or of none, is part of its run all the same: when its worker
+    was lost it ends before the job runs again, and so it does with a timeout.
+    """
+    script = (
+        f"env {told} setsid sh -c 'echo $$ >> pids; exec sleep 300' {output} &\n"
+        "for pid in $(cat seen); do grep -q '^State:.[RSDT]' /proc/$pid/status && echo overlap >> marks\n"
+        "done\n"
+        "while [ $(wc -l < pids) -lt $QUEUECTL_ATTEMPT ]; do sleep 0.01; done\n"
+        "cat pids > seen; echo run >> marks; wait\n"
+    )
+    sandbox.touch("seen")
+    sandbox.touch("pids")
+    sandbox.configure(kill_grace_seconds=1)
+    job = sandbox.enqueue(sandbox.script("elsewhere.sh", script), max_retries=0, timeout=4)
+    first = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    first.kill()
+    sandbox.drain()
+    assert sandbox.marks() == ["run", "run"]
+    assert sandbox.outcomes(job) == ["lost", "timeout"]
+    assert sandbox.processes() == []
+
+
+def test_a_slower_rescuer_leaves_the_next_run_alone(sandbox: Sandbox) -> None:
+    """One that stood still between fencing a lost worker and ending its commands does not end the run
+    that has begun meanwhile, though that has no marks; nor does it write into that run's log.
+    """
+    job = sandbox.enqueue(
+        sandbox.script(
+            "bare.sh",
+            "if [ $QUEUECTL_ATTEMPT = 1 ]; then echo first >> marks; exec sleep 300; fi\n"
+            'exec env -i PATH="$PATH" sh -c \'echo bare >> marks;'
+            " while ! [ -e go ]; do sleep 0.01; done; echo end >> marks'",
+        )
+    )
+    first = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    first.kill()
+    slow = sandbox.start_worker(program=DRIVER, env={"FAULT": "after fence: stop"}, ready=False)
+    status = Path(f"/proc/{slow.pid}/status")
+    wait_until(lambda: "State:\tT" in status.read_text(), "it stands still")
+    quick = sandbox.start_worker()
+    sandbox.wait_marks(2)
+    slow.send(signal.SIGCONT)
+    slow.wait_for(" started: ")
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed", "failed", "dead")
+    assert sandbox.marks() == ["first", "bare", "end"]
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    assert sandbox.log(job).count(b" attempt 1 ended ") == 1
+    assert [quick.stop(), slow.stop()] == [0, 0]
 
 
 def test_a_lost_worker_is_noticed_by_the_next_one(sandbox: Sandbox) -> None:
@@ -150,6 +212,62 @@ def test_the_job_says_what_follows_the_loss_of_its_worker(
         assert found.next_run_at - found.updated_at == 3600 * 1_000_000
     if state == "dead":
         assert found.error == "worker lost"
+
+
+@pytest.mark.parametrize("on_lost", ["fail", "hold"])
+def test_a_command_that_had_not_begun_is_not_lost_with_its_worker(
+    sandbox: Sandbox, on_lost: str
+) -> None:
+    """A job that was only claimed runs at once, whatever on_lost says: nothing of it was done. The
+    loss is in its history, without a length that nobody measured, and counts.
+    """
+    job = sandbox.enqueue("echo run >> marks", on_lost=on_lost, max_retries=0)
+    worker = sandbox.start_worker(
+        program=DRIVER, env={"FAULT": "after claim commit: die"}, ready=False
+    )
+    assert worker.wait() == -9
+    sandbox.drain()
+    assert sandbox.marks() == ["run"]
+    lost, again = sandbox.attempts(job)
+    assert (lost.outcome, again.outcome) == ("lost", "succeeded")
+    assert lost.error == "worker lost before the command was started"
+    assert lost.finished_at == lost.started_at
+    assert (sandbox.job(job).attempts, sandbox.job(job).losses) == (2, 1)
+
+
+@pytest.mark.parametrize("on_lost", ["fail", "hold"])
+def test_a_command_that_had_ended_is_lost_with_its_worker(sandbox: Sandbox, on_lost: str) -> None:
+    """One that ran to its end, and whose worker died before that was recorded, is not run again
+    unasked; its log says how it ended, and nothing else.
+    """
+    job = sandbox.enqueue("echo run >> marks", on_lost=on_lost, max_retries=0)
+    worker = sandbox.start_worker(
+        program=DRIVER, env={"FAULT": "before settle commit: die"}, ready=False
+    )
+    assert worker.wait() == -9
+    sandbox.drain()
+    assert sandbox.marks() == ["run"]
+    assert sandbox.outcomes(job) == ["lost"]
+    assert (sandbox.state(job), sandbox.job(job).error) == ("dead", "worker lost")
+    assert sandbox.log(job).splitlines()[-1].endswith(b": succeeded (exit status 0)")
+
+
+@pytest.mark.parametrize(
+    "trick",
+    ["rm $QUEUECTL_LOG", "echo '[queuectl] attempt 99 ended at last'"],
+    ids=["no log", "a forged end"],
+)
+def test_a_job_that_hides_its_beginning_ends_all_the_same(sandbox: Sandbox, trick: str) -> None:
+    """One that kills its workers and leaves no sign of having begun is dead after max_losses."""
+    command = trick.replace("$QUEUECTL_LOG", str(sandbox.folder / "job_logs" / "poison.log"))
+    sandbox.enqueue(f"{command}; kill -9 $PPID; sleep 300", id="poison", max_losses=2)
+    for _ in range(2):
+        worker = sandbox.start_worker(ready=False)
+        assert worker.wait() == -9, worker.said
+    sandbox.drain()
+    found = sandbox.job("poison")
+    assert (found.state, found.losses, found.attempts) == ("dead", 2, 2)
+    assert found.error == "worker lost before the command was started"
 
 
 @pytest.mark.parametrize(("own", "configured", "limit"), [(2, 5, 2), (None, 3, 3)])

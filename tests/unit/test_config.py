@@ -76,6 +76,12 @@ def test_attributes_are_the_settings() -> None:
     }
 
 
+def test_what_decides_for_a_job_is_taken_from_the_settings() -> None:
+    """The policy has the configured values, each in its place."""
+    policy = Config(file={"backoff_base": 7.5, "max_losses": 9}).policy()
+    assert (policy.backoff_base, policy.max_losses) == (7.5, 9)
+
+
 def test_without_a_file_nothing_heavy_is_imported(path: str) -> None:
     """Loading the configuration where there is no file loads neither json nor the file's reader."""
     code = (

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from queuectl.jobs import outcome as outcomes
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import MOVES, State
-from queuectl.jobs.outcome import LOST, SUCCEEDED, Outcome, Policy, Verdict, judge
+from queuectl.jobs.outcome import (
+    LOST,
+    LOST_BEFORE_START,
+    SUCCEEDED,
+    Outcome,
+    Policy,
+    Verdict,
+    judge,
+)
 from queuectl.jobs.retry import LONGEST_BACKOFF_SECONDS, backoff_seconds
 
 CODES = st.none() | st.integers(0, 255)
@@ -22,7 +30,7 @@ FAILURES = (
 OTHERS = (
     st.builds(outcomes.cancelled, CODES, SIGNALS)
     | st.builds(outcomes.interrupted, CODES, SIGNALS)
-    | st.sampled_from([SUCCEEDED, LOST])
+    | st.sampled_from([SUCCEEDED, LOST, LOST_BEFORE_START])
 )
 BASES = st.floats(0, 3600)
 POLICIES = st.builds(Policy, backoff_base=BASES, max_losses=st.integers(1, 1000))
@@ -135,7 +143,8 @@ def test_a_verdict_counts_right(claimed: Claim, outcome: Outcome, policy: Policy
         assert verdict.state == State.FAILED
         assert 0 <= verdict.delay <= LONGEST_BACKOFF_SECONDS
     elif verdict.state == State.FAILED:
-        assert (outcome.kind, claimed.on_lost) == ("lost", "retry")
+        assert outcome.kind == "lost"
+        assert claimed.on_lost == "retry" or not outcome.begun
 
 
 @given(CLAIMS, FAILURES | OTHERS, POLICIES)
@@ -188,13 +197,26 @@ def test_a_lost_worker_is_the_jobs_own_affair(on_lost: str, attempt: int, verdic
     assert judge(claim(on_lost=on_lost, attempt=attempt), LOST, POLICY) == verdict
 
 
-@given(CLAIMS, POLICIES)
-def test_a_job_that_kills_its_workers_comes_to_an_end(claimed: Claim, policy: Policy) -> None:
-    """Lost again and again, a job is dead after at most max_losses runs more."""
+@pytest.mark.parametrize("on_lost", ["retry", "fail", "hold"])
+def test_what_had_not_begun_is_due_at_once(on_lost: str) -> None:
+    """Whatever on_lost says, also past max_retries; the loss counts, and ends a job like any other."""
+    claimed = claim(on_lost=on_lost, attempt=9, losses=3)
+    assert judge(claimed, LOST_BEFORE_START, POLICY) == Verdict(State.FAILED, 9, 4, None)
+    claimed = claimed._replace(losses=4)
+    assert judge(claimed, LOST_BEFORE_START, POLICY) == Verdict(State.DEAD, 9, 5)
+
+
+@given(CLAIMS, POLICIES, st.sampled_from([LOST, LOST_BEFORE_START]))
+def test_a_job_that_kills_its_workers_comes_to_an_end(
+    claimed: Claim, policy: Policy, lost: Outcome
+) -> None:
+    """Lost again and again, a job is dead after at most max_losses runs more, whether or not it is
+    known to have begun.
+    """
     limit = policy.max_losses if claimed.max_losses is None else claimed.max_losses
     claimed = claimed._replace(losses=0)
     for _ in range(limit):
-        verdict = judge(claimed, LOST, policy)
+        verdict = judge(claimed, lost, policy)
         if verdict.state == State.DEAD:
             return
         claimed = claimed._replace(losses=verdict.losses, attempt=verdict.attempts + 1)

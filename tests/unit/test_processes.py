@@ -93,6 +93,29 @@ def test_a_zombie_is_gone(start: Start) -> None:
     assert process.pid not in processes.living_groups()
 
 
+# Its first thread ends, the other one goes on.
+OUTLIVED = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are seen there only")
+def test_a_process_whose_first_thread_has_ended_lives(start: Start) -> None:
+    """It looks like a zombie, but goes on in its other threads; when they end too, it is gone."""
+    process = start(sys.executable, "-c", OUTLIVED)
+    began = processes.started(process.pid)
+    stat = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: b") Z " in stat.read_bytes())
+    assert processes.started(process.pid) == began
+    assert process.pid in processes.living_groups()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.started(process.pid) is None
+    assert process.pid not in processes.living_groups()
+
+
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the name is in a line that we take apart there only"
 )

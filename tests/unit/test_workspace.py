@@ -56,7 +56,7 @@ def test_the_nearest_queue_is_found(tmp_path: Path, deep: Path, levels: int) -> 
     """The search goes up from the current folder and stops at the first queue."""
     folders = [deep, *deep.parents][: levels + 1]
     for folder in (folders[-1], tmp_path):
-        (folder / "queuectl.db").touch()
+        (folder / "queuectl.db").write_text("a queue")
     queue = found(deep)
     assert (queue.database, queue.exists) == (str(folders[-1] / "queuectl.db"), True)
     assert queue.require() is queue

@@ -87,10 +87,15 @@ def _run(arguments: list[str]) -> int:
         return _general(options)
     if rest[0] == "help":
         return _run([*rest[1:], "--help"])
-    if rest[0] not in COMMANDS and _group(rest[0]) and rest[1:2] in ([], ["-h"], ["--help"]):
-        from queuectl.cli.help import group
+    if rest[0] not in COMMANDS and _group(rest[0]):
+        between, behind = _leading_options(rest[1:])
+        if not behind or between[-1:] in (["--help"], ["-h"]):
+            from queuectl.cli.help import group
 
-        return _show_help(group(rest[0], COMMANDS), asked=len(rest) > 1)
+            _check_general(between)
+            asked = "-h" in between or "--help" in between
+            return _show_help(group(rest[0], COMMANDS), asked=asked)
+        options, rest = options + between, [rest[0], *behind]
     from queuectl.cli.command import execute
 
     name, rest = _command_name(rest)
@@ -151,6 +156,19 @@ def _unknown(word: str, known: list[str], guess: str | None = None) -> InvalidIn
 
 def _general(options: list[str]) -> int:
     """What a command line without a command gets."""
+    _check_general(options)
+    if "--version" in options:
+        from queuectl import __version__
+
+        print(f"queuectl {__version__}")
+        return 0
+    from queuectl.cli.help import overview
+
+    return _show_help(overview(COMMANDS), asked="-h" in options or "--help" in options)
+
+
+def _check_general(options: list[str]) -> None:
+    """Raises InvalidInput for an option that no command line without a command has."""
     known = ["--help", "-h", "--version", "--db", "--json", "--quiet", "-q"]
     for option in options:
         if option.startswith("-") and option.partition("=")[0] not in known:
@@ -161,14 +179,6 @@ def _general(options: list[str]) -> int:
                 f"there is no option '{visible(option, 60)}' here",
                 hint=f"Did you mean {guess}?" if guess else "See: queuectl --help",
             )
-    if "--version" in options:
-        from queuectl import __version__
-
-        print(f"queuectl {__version__}")
-        return 0
-    from queuectl.cli.help import overview
-
-    return _show_help(overview(COMMANDS), asked="-h" in options or "--help" in options)
 
 
 def _show_help(text: str, *, asked: bool) -> int:

@@ -169,10 +169,39 @@ class _Parser(argparse.ArgumentParser):
 
     color: bool
     of: Command
+    given: tuple[str, ...] = ()
     begins_with_word = False
     """Whether what it reads begins with neither an option nor a job in JSON."""
 
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Reads the arguments. Where several ids may stand, options may stand between them."""
+        self.given = tuple(arguments)
+        args, others = self.parse_known_args(arguments)
+        end = others.index("--") if "--" in others else len(others)
+        ids = others[:end] + others[end + 1 :]
+        if ids and (not hasattr(args, "ids") or any(word[:1] == "-" for word in others[:end])):
+            self._refuse(others)
+        if ids:
+            args.ids += ids
+        return args
+
+    def _refuse(self, others: list[str]) -> NoReturn:
+        options = [word for word in others if word.startswith("-")]
+        self.error("unrecognized arguments: " + (options or others)[0])
+
+    def _refuse_unknown_options(self) -> None:
+        """Says which option there is not, when something that is required is missing as well: it
+        may be missing because of that.
+        """
+        for action in self._actions:
+            action.required = False
+        others = self.parse_known_args(list(self.given))[1]
+        if any(word.startswith("-") for word in others):
+            self._refuse(others)
+
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required"):
+            self._refuse_unknown_options()
         hint = f"See: {self.prog} --help"
         words_hint = f"The words of a command go behind --: {self.prog} -- WORD ..."
         # argparse words it so in every version.
@@ -180,7 +209,7 @@ class _Parser(argparse.ArgumentParser):
         if message.endswith("needs a value"):
             hint = f"A value that begins with a dash is written --option=VALUE. {hint}"
         elif unknown != message:
-            word = unknown.split(" ")[0]
+            word = unknown
             message = f"unexpected argument '{visible(word, 80)}'"
             if word.startswith("-"):
                 from queuectl.text import nearest
@@ -196,8 +225,14 @@ class _Parser(argparse.ArgumentParser):
         raise InvalidInput(message, hint=hint)
 
     def format_help(self) -> str:
-        examples = "\n".join("  " + line for line in self.of.examples.strip().splitlines())
-        return f"{self.of.summary}\n\nExamples:\n{examples}\n\n{super().format_help()}"
+        from queuectl.cli.help import fitted
+
+        examples = ["  " + line for line in self.of.examples.strip().splitlines()]
+        usage, _, options = super().format_help().partition("\n\n")
+        if any(line.startswith(" " * 24) for line in usage.splitlines()):
+            usage = " ".join(usage.split())  # argparse leaves little room beside a long name.
+        lines = [self.of.summary, "", "Examples:", *examples, "", *usage.split("\n"), ""]
+        return fitted(lines + options.split("\n"))
 
 
 def build_parser(name: str, command: Command) -> _Parser:
@@ -231,7 +266,7 @@ def execute(name: str, command: Command, arguments: list[str]) -> int:
             "-",
             "{",
         )
-        args = parser.parse_args(arguments)
+        args = parser.parse(arguments)
     except SystemExit:  # --help has printed itself.
         return 0
     context = Context(args, words)

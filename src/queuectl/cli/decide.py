@@ -60,14 +60,16 @@ def remove_finished(
 def _configure_cancel(parser: ArgumentParser) -> None:
     add_ids_argument(parser)
     parser.add_argument(
-        "--no-wait", action="store_true", help="do not wait until running jobs have stopped"
+        "--no-wait",
+        action="store_true",
+        help="do not wait until running jobs have stopped (nor does it with --json or -q)",
     )
 
 
 def _cancel(context: Context) -> Result:
     args = context.args
     queue = context.queue()
-    ids = _resolved(queue, args.ids)
+    ids = queue.resolve_all(args.ids)
     stopping = queue.cancel(ids)
     if stopping and not (args.no_wait or args.json or args.quiet):
         _await_end(context, queue, stopping)
@@ -114,7 +116,7 @@ def _configure_delete(parser: ArgumentParser) -> None:
 
 def _delete(context: Context) -> Result:
     queue = context.queue()
-    ids = _resolved(queue, context.args.ids)
+    ids = queue.resolve_all(context.args.ids)
     if len(ids) > 1:
         context.confirm(f"Delete {len(ids):,} jobs and their output?", len(ids))
     queue.delete(ids)
@@ -148,10 +150,6 @@ def _prune(context: Context) -> Result:
     states = values.states("--state", args.state or _PRUNED_BY_DEFAULT, FINISHED)
     older_than = values.length("--older-than", args.older_than)
     return remove_finished(context, states, older_than, dry_run=args.dry_run)
-
-
-def _resolved(queue: JobQueue, references: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(queue.resolve(reference) for reference in references))
 
 
 COMMANDS = {

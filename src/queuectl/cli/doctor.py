@@ -24,8 +24,8 @@ def _doctor(context: Context) -> Result:
         if context.args.fix and finding.fix is not None:
             try:
                 done = finding.fix()
-            except QueuectlError as error:
-                done = f"could not be mended: {error.message}"
+            except (QueuectlError, OSError) as error:
+                done = f"could not be mended: {error}"
             else:
                 finding.ok = True
         unsound += not finding.ok

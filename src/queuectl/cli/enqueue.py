@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queuectl.cli.command import Command, Context, Result
 from queuectl.cli.job_options import (
+    Source,
     add_command_options,
     add_job_options,
     given_fields,
@@ -39,11 +40,15 @@ def _configure(parser: ArgumentParser) -> None:
     what.add_argument("job", nargs="?", metavar="JSON", help="one job as a JSON object")
     add_command_options(what)
     what.add_argument(
-        "--job-file", metavar="PATH", help="one job: a file with a JSON object (- for stdin)"
+        "--job-file",
+        metavar="PATH",
+        action=Source,
+        help="one job: a file with a JSON object (- for stdin)",
     )
     what.add_argument(
         "--jobs-file",
         metavar="PATH",
+        action=Source,
         help="many jobs: a file with a JSON object a line (- for stdin); all are queued, or none",
     )
     add_job_options(parser)
@@ -51,9 +56,8 @@ def _configure(parser: ArgumentParser) -> None:
 
 def _run(context: Context) -> Result:
     args = context.args
-    sources = (args.job, args.command, args.command_file, args.job_file, args.jobs_file)
-    given = [source for source in (*sources, context.words) if source is not None]
-    if len(given) != 1:
+    given = args.sources + (args.job is not None) + (context.words is not None)
+    if given != 1:
         raise InvalidInput(
             "more than one command or job was given" if given else "nothing to queue",
             hint="Give one of: --command LINE, -- WORD ..., --command-file, --job-file,"

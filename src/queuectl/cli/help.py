@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+_NARROWEST = 20
 
 _SECTIONS = (
     ("Queue", ("enqueue", "run")),
@@ -38,13 +42,12 @@ def overview(commands: Mapping[str, tuple[str, str]]) -> str:
     lines += [
         "",
         "Options for every command:",
-        "  --db PATH     the queue's database (default: QUEUECTL_DB_PATH, else the",
-        "                nearest queuectl.db from this folder upwards)",
+        "  --db PATH     the queue; else QUEUECTL_DB_PATH, else the nearest from here up",
         "  --json        print the result as JSON, and errors as JSON on stderr",
-        "  -q, --quiet   print ids alone, or nothing",
+        "  -q, --quiet   print ids alone, or nothing; errors are still said",
         "  --version     print the version (without a command)",
     ]
-    return "\n".join(lines)
+    return fitted(lines)
 
 
 _GROUP_EXAMPLES = {
@@ -68,4 +71,51 @@ def group(name: str, commands: Mapping[str, tuple[str, str]]) -> str:
     lines = ["Examples:", *("  " + example for example in _GROUP_EXAMPLES[name])]
     lines += ["", f"Usage: queuectl {name} COMMAND [OPTION ...]", ""]
     lines += [f"  {member:<{width}}{commands[member][1]}" for member in members]
-    return "\n".join(lines)
+    return fitted(lines)
+
+
+def fitted(lines: Iterable[str]) -> str:
+    """The lines, those that are wider than the terminal broken between words. What stands in a
+    second column stays in it, or goes below where there is no room beside the first.
+    """
+    width = _terminal_width()
+    return "\n".join(part for line in lines for part in _broken(line, width))
+
+
+def _terminal_width() -> int:
+    # As `shutil` tells it, which is slow to load.
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and int(columns):
+        return max(int(columns), _NARROWEST)
+    try:
+        return max(os.get_terminal_size(1).columns or 80, _NARROWEST)
+    except OSError:
+        return 80
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    import re
+    from textwrap import wrap
+
+    first, gap, second = re.fullmatch(r"( *.*?\S)(?:(  +)(\S.*))?", line).groups("")  # type: ignore[union-attr]
+    indent = " " * min(len(line) - len(line.lstrip()), width // 4)
+    column = " " * len(first + gap)
+    if gap and len(column) <= width // 2:
+        parts = [(second, first + gap, column)]
+    else:
+        deeper = indent + "    " if indent or line.startswith("Usage: ") else ""
+        parts = [(first.strip(), indent, deeper), (second, deeper, deeper)]
+    return [
+        part.replace("\xa0", " ")
+        for text, initial, others in parts
+        for part in wrap(
+            re.sub(r"\[[^]]*\]", lambda option: option[0].replace(" ", "\xa0"), text),
+            width,
+            initial_indent=initial,
+            subsequent_indent=others,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+    ]

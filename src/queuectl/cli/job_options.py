@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Action
 
 from queuectl.cli import values
 from queuectl.errors import InvalidInput
@@ -12,7 +13,7 @@ from queuectl.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, _ArgumentGroup
+    from argparse import ArgumentParser, Namespace, _ArgumentGroup
 
     from queuectl.cli.command import Context
     from queuectl.job_queue import JobQueue
@@ -22,12 +23,31 @@ _MOST_BYTES = 16 * 1024 * 1024
 """Of a file with one command or job: many times more than can be run."""
 
 
+class Source(Action):
+    """An option that says what to queue. Each time it is given counts in `sources`: that the last
+    one wins, as elsewhere, would drop a command without a word.
+    """
+
+    def __call__(
+        self,
+        parser: ArgumentParser,  # noqa: ARG002 - argparse gives it
+        namespace: Namespace,
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Keeps the value."""
+        setattr(namespace, self.dest, values)
+        namespace.sources += 1
+
+
 def add_command_options(group: _ArgumentGroup) -> None:
     """`--command` and `--command-file`."""
-    group.add_argument("--command", metavar="LINE", help="a line for the shell")
+    group.set_defaults(sources=0)
+    group.add_argument("--command", metavar="LINE", action=Source, help="a line for the shell")
     group.add_argument(
         "--command-file",
         metavar="PATH",
+        action=Source,
         help="a file with the line, or a whole script (- for stdin)",
     )
 

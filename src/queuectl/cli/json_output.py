@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from queuectl.jobs.when import iso
+from queuectl.text import HIDDEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from queuectl.job_queue import WorkerRecord
     from queuectl.jobs.job_view import Attempt, Job
-
-HIDDEN = "***"
-"""Stands for the value of an environment variable, which may be a secret."""
 
 
 def write_json(data: object, stream: TextIO) -> None:

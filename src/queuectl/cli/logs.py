@@ -11,7 +11,7 @@ from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
 from queuectl.errors import CouldNotDo, InvalidInput
 from queuectl.jobs.lifecycle import FINISHED
-from queuectl.text import visible
+from queuectl.text import typed, visible
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -75,7 +75,7 @@ def _part(job_id: str, attempts: Sequence[Attempt], number: int) -> tuple[int, i
         known = f"it has had {len(attempts)}" if attempts else "it has not run yet"
         raise CouldNotDo(
             f"job {visible(job_id)} has no attempt {number}; {known}",
-            hint=f"See its attempts with: queuectl show {visible(job_id)}",
+            hint=f"See its attempts with: {typed('queuectl', 'show', job_id)}",
         )
     start, end = attempts[at].log_start, attempts[at].log_end
     # Nobody wrote down where the part of one that still runs, or was lost, is: between the others.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
+from queuectl.jobs.job_view import SORT_KEYS
 from queuectl.jobs.lifecycle import State
 
 if TYPE_CHECKING:
@@ -20,15 +21,8 @@ if TYPE_CHECKING:
 ROWS = 50
 """How many rows a table has where nothing else is asked for."""
 
-# The order in which each is most likely wanted, as whether it is descending.
-_SORTS = {
-    "created": True,
-    "updated": True,
-    "next_run": False,
-    "priority": True,
-    "attempts": True,
-    "id": False,
-}
+_FROM_THE_LEAST = ("next_run", "id")
+"""By these the least is most likely wanted first; by the other sort keys the greatest."""
 
 
 def list_result(
@@ -117,7 +111,10 @@ def _configure_list(parser: ArgumentParser) -> None:
         help=f"only these: {', '.join(State)} (may be repeated, or several with commas)",
     )
     parser.add_argument(
-        "--sort", metavar="KEY", default="created", help=f"{', '.join(_SORTS)} (default: created)"
+        "--sort",
+        metavar="KEY",
+        default="created",
+        help=f"{', '.join(SORT_KEYS)} (default: created)",
     )
     parser.add_argument(
         "--reverse",
@@ -132,11 +129,11 @@ def _list(context: Context) -> Result:
 
     args = context.args
     states = values.states("--state", args.state, tuple(State))
-    sort = values.choice("--sort", args.sort, tuple(_SORTS))
+    sort = values.choice("--sort", args.sort, tuple(SORT_KEYS))
     queue = context.queue()
 
     def read(limit: int | None) -> Iterator[Job]:
-        descending = _SORTS[sort] is not args.reverse
+        descending = (sort in _FROM_THE_LEAST) is args.reverse
         return queue.list(states, sort=sort, descending=descending, limit=limit)
 
     def count() -> int:

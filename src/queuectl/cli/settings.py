@@ -13,6 +13,11 @@ from queuectl.text import visible
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
+    from queuectl.cli.screen import Screen
+
+_TABLE_WIDTH = 72
+"""A terminal that is narrower has no room for a table with what the settings mean."""
+
 
 def _configure_name(parser: ArgumentParser) -> None:
     names = ", ".join(setting.name for setting in SETTINGS)
@@ -53,6 +58,10 @@ def _list(context: Context) -> Result:
         from queuectl.cli.screen import Screen
         from queuectl.cli.tables import Column, write_table
 
+        screen = Screen(stream)
+        if screen.width is not None and screen.width < _TABLE_WIDTH:
+            _write_narrow(screen, config)
+            return
         columns = (
             Column("NAME"),
             Column("VALUE", right=True),
@@ -70,10 +79,28 @@ def _list(context: Context) -> Result:
             )
             for setting in SETTINGS
         )
-        write_table(Screen(stream), columns, rows)
+        write_table(screen, columns, rows)
 
     data = [_setting(config, setting.name) for setting in SETTINGS]
     return Result(data=data, text=text, ids=[setting.name for setting in SETTINGS])
+
+
+def _write_narrow(screen: Screen, config: Config) -> None:
+    """The settings one below the other, where a table would have to leave out what they mean."""
+    from textwrap import wrap
+
+    for setting in SETTINGS:
+        origin = config.origin(setting.name)
+        if origin != "default":
+            origin += f"; default {show(setting.default)}"
+        # The name and the value are in one piece where they can be.
+        head = f"{setting.name} = {show(config.get(setting.name))} ({origin})"
+        for line in wrap(head, screen.width or 0, subsequent_indent="    "):
+            screen.write(line)
+        for line in wrap(
+            setting.help, screen.width or 0, initial_indent="  ", subsequent_indent="  "
+        ):
+            screen.write(line)
 
 
 def _config(context: Context) -> Config:

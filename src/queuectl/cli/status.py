@@ -53,8 +53,14 @@ def _worker_lines(workers: Workers) -> list[str]:
     alive = [worker for worker, lives in workers if lives]
     lost = len(workers) - len(alive)
     if alive:
-        running, slots = sum(w.running for w in alive), sum(w.slots for w in alive)
-        lines = [f"workers     {len(alive)} alive, {running} of {slots} slots in use"]
+        # What a worker holds beyond its slots it has claimed ahead, and will start next.
+        used = sum(min(w.running, w.slots) for w in alive)
+        ahead = sum(w.running for w in alive) - used
+        slots = sum(w.slots for w in alive)
+        line = f"workers     {len(alive)} alive, {used} of {slots} slots in use"
+        if ahead:
+            line += f"; {ahead} more job{'s' * (ahead != 1)} claimed to run next"
+        lines = [line]
     else:
         lines = ["workers     none alive; start one with: queuectl worker-start"]
     if lost:

@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
 _GAP = "  "
 _LEAST_ROOM = 15
+_LEAST_CELL = 4
 _MEASURED = 500
 """Rows that the widths are taken from; what follows is written as it is read."""
 
 
 class Column:
     """A column. `right` aligns it as numbers are; `least` is how narrow a terminal may make it
-    (None: not at all); `dots` marks what was cut off, which the beginning of an id can do without;
-    `extra` lets a narrow terminal leave it out.
+    (None: not at all); `distinct` is for ids: no dots mark what was cut off, for a beginning names
+    the job as well, and it is no narrower than keeps the first few hundred different; `extra` lets
+    a narrow terminal leave it out.
     """
 
-    __slots__ = ("dots", "extra", "least", "right", "title")
+    __slots__ = ("distinct", "extra", "least", "right", "title")
 
     def __init__(
         self,
@@ -34,13 +36,13 @@ class Column:
         *,
         right: bool = False,
         least: int | None = None,
-        dots: bool = True,
+        distinct: bool = False,
         extra: bool = False,
     ) -> None:
         self.title = title
         self.right = right
         self.least = least
-        self.dots = dots
+        self.distinct = distinct
         self.extra = extra
 
 
@@ -52,12 +54,32 @@ def write_table(screen: Screen, columns: Sequence[Column], rows: Iterable[Row]) 
     widths = [max(text_width(row[at][0]) for row in first) for at in range(len(columns))]
     kept = list(range(len(columns)))
     if screen.width is not None:
+        columns = [
+            _distinguishing(column, [row[at][0] for row in first[1:]])
+            for at, column in enumerate(columns)
+        ]
         kept = _kept(columns, widths, screen.width)
     columns, widths = [columns[at] for at in kept], [widths[at] for at in kept]
     if screen.width is not None:
         widths = _fitted(columns, widths, screen.width)
     for row in chain(first, cells):
         screen.write(_line(screen, columns, widths, [row[at] for at in kept]))
+
+
+def _distinguishing(column: Column, texts: Sequence[str]) -> Column:
+    """The column, no narrower than these of its texts need to stay different."""
+    if not column.distinct or column.least is None:
+        return column
+    least, before = column.least, ""
+    for text in sorted(set(texts)):
+        length = next((at for at, (a, b) in enumerate(zip(before, text)) if a != b), len(before))  # noqa: B905
+        # A dash at the end would be taken off again.
+        while text[length : length + 1] == "-" or before[length : length + 1] == "-":
+            length += 1
+        if before:
+            least = max(least, *(text_width(one[: length + 1]) for one in (before, text)))
+        before = text
+    return Column(column.title, right=column.right, least=least, distinct=True, extra=column.extra)
 
 
 def _cells(screen: Screen, row: Row) -> list[Cell]:
@@ -103,9 +125,9 @@ def _line(
         room = width
         if screen.width is not None:
             room = min(width, screen.width - used - len(gap))
-            if room <= 0:  # What no longer fits is left out.
+            if room < min(width, _LEAST_CELL):  # What no longer fits is left out.
                 break
-            text = cut(text, room, dots=column.dots)  # noqa: PLW2901
+            text = cut(text, room, dots=not column.distinct)  # noqa: PLW2901
         padding = " " * (room - text_width(text))
         painted = screen.paint(text, colour)
         line += gap + (padding + painted if column.right else painted + padding)

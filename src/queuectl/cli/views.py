@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from queuectl.cli.json_output import HIDDEN, worker_state
+from queuectl.cli.json_output import worker_state
 from queuectl.cli.screen import STATE_COLOURS, Screen
 from queuectl.cli.tables import Column, write_table
 from queuectl.jobs import duration
 from queuectl.jobs.lifecycle import WAITING, State
 from queuectl.jobs.when import ago, iso
 from queuectl.quoting import join
+from queuectl.text import HIDDEN
 
 if TYPE_CHECKING:
     from queuectl.cli.tables import Row
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job_view import Attempt, Job
 
 _JOB_COLUMNS = (
-    Column("ID", least=8, dots=False),
+    Column("ID", least=8, distinct=True),
     Column("STATE"),
     Column("RUNS", right=True),
     Column("PRIORITY", right=True, extra=True),
@@ -30,7 +31,7 @@ _JOB_COLUMNS = (
     Column("COMMAND", least=30),
 )
 _DEAD_COLUMNS = (
-    Column("ID", least=8, dots=False),
+    Column("ID", least=8, distinct=True),
     Column("RUNS", right=True),
     Column("DIED", right=True),
     Column("ERROR", least=20),

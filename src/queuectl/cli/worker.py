@@ -12,7 +12,7 @@ from queuectl.config import Config
 from queuectl.errors import InvalidInput
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
-from queuectl.jobs.outcome import Policy, judge
+from queuectl.jobs.outcome import judge
 from queuectl.marks import JOB_MARKS
 from queuectl.text import visible
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from queuectl.engine.run import Tally
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome
+    from queuectl.jobs.outcome import Outcome, Policy
     from queuectl.workspace import Workspace
 
 MOST_SLOTS = 1_024
@@ -152,8 +152,7 @@ def _poll_seconds(text: str | None) -> float | None:
 def _ensure_queue(context: Context) -> Workspace:
     """The queue to work on, made if there is none."""
     workspace = context.workspace()
-    is_empty = os.path.isfile(workspace.database) and not os.path.getsize(workspace.database)
-    if is_empty or not workspace.exists:
+    if not workspace.exists:
         from queuectl.job_queue import JobQueue
 
         with JobQueue(workspace, create=True) as queue:
@@ -169,8 +168,7 @@ def _ended_line(
     if context.args.background or context.args.quiet or not sys.stderr.isatty():
         return None
 
-    config = Config.load(context.workspace().config, os.environ)
-    policy = Policy(backoff_base=config.backoff_base, max_losses=config.max_losses)
+    policy = Config.load(context.workspace().config, os.environ).policy()
 
     def line(claim: Claim, outcome: Outcome, seconds: float) -> None:
         text = f"{outcome.kind:<10} {claim.id}  {seconds:.2f}s  {visible(claim.command, 60)}"

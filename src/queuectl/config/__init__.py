@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from queuectl.config.file import Contents
     from queuectl.config.settings import Value
+    from queuectl.jobs.outcome import Policy
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
@@ -67,6 +68,12 @@ class Config:
         """The value of one setting; raises InvalidInput when there is no such setting."""
         value: Value = getattr(self, find_setting(name).name)
         return value
+
+    def policy(self) -> Policy:
+        """What these settings decide for a job that leaves it open."""
+        from queuectl.jobs.outcome import Policy
+
+        return Policy(backoff_base=self.backoff_base, max_losses=self.max_losses)
 
     def origin(self, name: str) -> str:
         """Where its value comes from: "default", "file" or "environment"."""

@@ -2,7 +2,8 @@
 
 An attempt that ends by itself has ended when its first process has: what it leaves behind on
 purpose, a daemon, is its own affair. One that queuectl ends (timeout, cancel, stop) has ended
-when nothing of its process tree is left.
+when nothing of its process tree is left. So has one whose first process was killed, by a signal
+that came from elsewhere: what it left behind was left by nobody's purpose, and is ended.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if sys.platform == "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.job_logs.open_log import NoLog, OpenLog
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
@@ -72,7 +75,7 @@ class Attempt:
         self.timeout = timeout
         self.deadline_ticks = started_ticks + int(timeout * 1e6) if timeout else None
         self.ending: str | None = None
-        """Why queuectl is ending it: timeout, cancel, stop or fenced."""
+        """Why queuectl is ending it, or what is left of it: timeout, cancel, stop, fenced or killed."""
         self.kill_ticks = 0
         """When SIGTERM has been given time enough, and SIGKILL follows."""
         self._lock = threading.Lock()
@@ -85,37 +88,54 @@ class Attempt:
         self._outcome = outcome
         self._over = True
 
-    def wait(self, census: Census) -> None:
-        """Returns when it has ended; its own slot's thread alone calls this."""
+    def wait(self, census: Census, end_rest: Callable[[Attempt], None]) -> None:
+        """Returns when it has ended; its own slot's thread alone calls this. `end_rest` is called
+        when its first process was killed, and has left others behind.
+        """
         if self._over:
             return
         if sys.platform == "win32":
             windows.wait_for_command(self.pid)
+            was_killed = False
         else:
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            was_killed = end is not None and end.si_code != os.CLD_EXITED
         with self._lock:
-            self._over = self.ending is None
+            self._over = self.ending is None and not was_killed
         while not self._over:
             # Out of the lock: others may want to kill what is left.
             gone = tree.is_gone(self.pid, census, self.claim, time.monotonic())
             with self._lock:
                 self._over = gone
-            if not gone:
-                time.sleep(_TREE_SECONDS)
+            if gone:
+                break
+            if self.ending is None:
+                end_rest(self)
+            time.sleep(_TREE_SECONDS)
         if sys.platform == "win32":
             self._status = windows.forget_command(self.pid)
         else:
             self._status = os.waitpid(self.pid, 0)[1]
 
     def end(
-        self, why: str, *, kill_ticks: int, census: Census, since: float, politely: bool
+        self,
+        why: str,
+        *,
+        kill_ticks: int,
+        census: Census,
+        since: float,
+        politely: bool,
     ) -> bool:
         """Begins to end it with everything it started; false when it is over, or ending already.
 
+        It is over also when its command has just ended by itself and its slot's thread has yet to
+        say so: how it ended is its own doing then, and what it left behind its own affair.
         `politely` sends SIGTERM; whatever is left at `kill_ticks` is for `kill`.
         """
         with self._lock:
             if self._over or self.ending is not None:
+                return False
+            if why != "killed" and _has_exited(self.pid):
                 return False
             self.ending = why
             self.kill_ticks = kill_ticks
@@ -129,13 +149,13 @@ class Attempt:
             if not self._over:
                 tree.send(self.pid, census, self.claim, tree.KILL, since)
 
-    def limit_log(self) -> None:
-        """Cuts its log if that has grown too long. Not once it is over: the log is closed then, and
-        the number of its descriptor may be another file's.
+    def limit_log(self, may_cut: Callable[[], bool]) -> None:
+        """Cuts its log if that has grown too long, and as long as `may_cut` says so. Not once it is
+        over: the log is closed then, and the number of its descriptor may be another file's.
         """
         with self._lock:
             if not self._over:
-                self.log.limit()
+                self.log.limit(may_cut)
 
     @property
     def seconds(self) -> float:
@@ -152,11 +172,20 @@ class Attempt:
             return outcomes.timed_out(self.timeout, exit_code, by_signal)
         if self.ending == "cancel":
             return outcomes.cancelled(exit_code, by_signal)
-        if self.ending is not None:
+        if self.ending in ("stop", "fenced"):
             return outcomes.interrupted(exit_code, by_signal)
         if by_signal is not None:
             return outcomes.killed(by_signal, _signal_name(by_signal))
         return outcomes.exited(code)
+
+
+def _has_exited(pid: int) -> bool:
+    """Whether a command's first process, not reaped yet, has ended."""
+    if sys.platform == "win32":
+        exited = False  # Its slot's thread knows as soon as this one could.
+    else:
+        exited = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    return exited
 
 
 def _signal_name(number: int) -> str:

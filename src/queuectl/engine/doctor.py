@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,9 @@ from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
-from queuectl.jobs.outcome import Policy
 from queuectl.processes import Judgement
 from queuectl.storage import open_worker_storage
-from queuectl.text import visible
+from queuectl.text import typed, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,11 @@ _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _SECOND_LOOK_SECONDS = 0.25
 _TOLERATED_SECONDS = 60.0
 """How far ahead of the clock a job's time of arrival may be: two machines' clocks may differ."""
+
+_DAMAGED = (
+    "Stop the workers, keep a copy of the file, and go back to the last `queuectl backup`,"
+    " or rescue what can be read with SQLite's own `.recover`."
+)
 
 
 class Finding:
@@ -57,17 +62,36 @@ class Finding:
 def examine(workspace: Workspace) -> Iterator[Finding]:
     """Checks one thing after the other. A fault that keeps the rest from being checked ends it."""
     yield _configuration(workspace)
-    yield _disk(workspace)
+    yield _guarded("disk", lambda: _disk(workspace))
+    is_damaged = False
     try:
         with JobQueue(workspace) as queue:
-            yield _integrity(queue)
+            integrity = _integrity(queue)
+            is_damaged = not integrity.ok
+            yield integrity
             yield _clock(queue)
-            yield _workers(workspace, queue)
-            yield _commands(workspace, queue)
-            yield _logs(workspace, queue)
+            yield _guarded("workers", lambda: _workers(workspace, queue))
+            yield _guarded("commands", lambda: _commands(workspace, queue))
+            yield _guarded("logs", lambda: _logs(workspace, queue))
     except DatabaseError as error:
-        yield Finding("database", error.message, ok=False, advice=error.hint)
-    yield _pidfile(workspace)
+        # Whoever reads this has run `queuectl doctor` already, which other commands advise.
+        advice = _DAMAGED if "queuectl doctor" in error.hint else error.hint
+        yield Finding("database", error.message, ok=False, advice="" if is_damaged else advice)
+    yield _guarded("pidfile", lambda: _pidfile(workspace))
+
+
+def _guarded(check: str, look: Callable[[], Finding]) -> Finding:
+    """What `look` finds. That it cannot look is found, too, and does not keep it from the rest."""
+    try:
+        return look()
+    except OSError as error:
+        where = f"{visible(str(error.filename))}: " if error.filename else ""
+        return Finding(
+            check,
+            f"cannot be checked: {where}{error.strerror}",
+            ok=False,
+            advice="Check what is in that place, and its permissions.",
+        )
 
 
 def _configuration(workspace: Workspace) -> Finding:
@@ -97,8 +121,7 @@ def _integrity(queue: JobQueue) -> Finding:
             f"damaged: {visible(faults[0], 200)}"
             + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
             ok=False,
-            advice="Stop the workers, keep a copy of the file, and go back to the last `queuectl backup`,"
-            " or rescue what can be read with SQLite's own `.recover`.",
+            advice=_DAMAGED,
         )
     total = sum(queue.counts().values())
     return Finding(
@@ -114,7 +137,8 @@ def _clock(queue: JobQueue) -> Finding:
             "clock",
             f"the newest job was queued {show(round(ahead))} in the future",
             ok=False,
-            advice="The clock was set back. Jobs that wait for their time will wait that much longer.",
+            advice="The clock was set back. A job that was given a time (--run-at, --delay) waits until the clock"
+            " shows it. A retry waits no longer than its backoff, once a worker runs.",
         )
     return Finding("clock", "agrees with the jobs", ok=True)
 
@@ -149,7 +173,7 @@ def _rescue(workspace: Workspace, queue: JobQueue) -> str:
         rescues = rescue_lost(
             storage,
             workspace.database,
-            policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
+            policy=config.policy(),
             clock=clock,
             grace_seconds=config.kill_grace_seconds,
         )
@@ -200,32 +224,63 @@ def _end_commands(workspace: Workspace, queue: JobQueue) -> str:
 
 
 def _logs(workspace: Workspace, queue: JobQueue) -> Finding:
+    if os.path.lexists(workspace.logs) and not os.path.isdir(workspace.logs):
+        return Finding(
+            "logs",
+            f"{visible(workspace.logs)} is not a folder: no job can write its output, nor run",
+            ok=False,
+            advice=f"Move it away, and a worker makes the folder: {_moved(workspace.logs)}",
+        )
     logs = JobLogs(workspace.logs)
     count = sum(1 for _ in logs.orphans(queue.existing))
     if not count:
         return Finding("logs", "each belongs to a job", ok=True)
     return Finding(
         "logs",
-        f"{count:,} log{'s' * (count != 1)} of jobs that are gone",
+        "1 log of a job that is gone" if count == 1 else f"{count:,} logs of jobs that are gone",
         ok=False,
         advice="--fix removes them.",
-        fix=lambda: f"removed {logs.remove(list(logs.orphans(queue.existing))):,} logs",
+        fix=lambda: _remove_logs(logs, queue),
     )
 
 
+def _remove_logs(logs: JobLogs, queue: JobQueue) -> str:
+    count = logs.remove(list(logs.orphans(queue.existing)))
+    return f"removed {count:,} log{'s' * (count != 1)}"
+
+
 def _pidfile(workspace: Workspace) -> Finding:
-    if not os.path.exists(workspace.pidfile):
+    try:
+        found = os.lstat(workspace.pidfile)
+    except FileNotFoundError:
         return Finding("pidfile", "no background worker", ok=True)
+    if not stat.S_ISREG(found.st_mode):
+        return Finding(
+            "pidfile",
+            f"{visible(workspace.pidfile)} is not a file: no worker can start in the background",
+            ok=False,
+            advice=f"Move it away: {_moved(workspace.pidfile)}",
+        )
+    if not os.access(workspace.pidfile, os.R_OK | os.W_OK):
+        return Finding(
+            "pidfile",
+            f"{visible(workspace.pidfile)} may not be written: no worker can start in the background",
+            ok=False,
+            advice="Check who owns it; a worker of another user may be running.",
+        )
     pid = pidfile.holder(workspace.pidfile)
     if pid is not None:
         return Finding("pidfile", f"held by pid {pid}", ok=True)
     return Finding(
         "pidfile",
-        "left behind by a worker that is gone",
-        ok=False,
-        advice="It does no harm: the next background worker takes it over.",
+        "left behind by a worker that is gone; the next one takes it over",
+        ok=True,
         fix=lambda: _remove_pidfile(workspace),
     )
+
+
+def _moved(path: str) -> str:
+    return typed("mv", path, path + ".old")
 
 
 def _remove_pidfile(workspace: Workspace) -> str:

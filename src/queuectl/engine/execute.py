@@ -34,12 +34,14 @@ _RESERVED_DESCRIPTORS = 8
 
 
 def _descriptor_limit() -> int:
-    if sys.platform == "win32":
-        return 1 << 30  # What the C library allows is far more than there are slots.
-    import resource
+    limit = 1 << 30  # Far more than there are slots.
+    if sys.platform != "win32":
+        import resource
 
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if soft != resource.RLIM_INFINITY:
+            limit = soft
+    return limit
 
 
 class Executor:

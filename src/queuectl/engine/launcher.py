@@ -68,9 +68,9 @@ if sys.platform == "win32":
             try:
                 return windows.start_command(command, environ, claim.cwd, output)
             except OSError as error:
-                _check_folder(claim.cwd)
                 if error.winerror in windows.OUT_OF_RESOURCES:
                     raise OutOfResources(_no_room(error)) from None
+                _check_folder(claim.cwd)
                 raise NotStarted(f"cannot start cmd.exe: {error.strerror}") from None
 
 else:
@@ -112,7 +112,7 @@ else:
                     except OSError:
                         pass  # The shell is asked to do it, and says what is wrong in its own words.
                 elif (
-                    "/" in plain[0]
+                    "/" in plain[1][0]  # As it is written: what has none may be the shell's own.
                     and os.access(plain[0], os.X_OK)
                     and len(command) + len("exec ") <= COMMAND_BYTES
                 ):
@@ -123,9 +123,10 @@ else:
                 words = [b"sh", b"-c", b"--", command.encode()]
                 return spawn(_SHELL, words, environ, folder, stdin, output)
             except OSError as error:
-                _check_folder(claim.cwd)
+                # First: without a free descriptor no folder can be looked at either.
                 if error.errno in _OUT_OF_RESOURCES:
                     raise OutOfResources(_no_room(error)) from None
+                _check_folder(claim.cwd)
                 raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
 
 
@@ -166,8 +167,12 @@ def _no_room(error: OSError) -> str:
 
 
 def _check_folder(folder: str) -> None:
-    """Raises NotStarted when the command could not be started because of its folder."""
+    """Raises NotStarted when the command could not be started because of its folder, and
+    OutOfResources when that cannot be told now.
+    """
     try:
         os.scandir(folder).close()
     except OSError as error:
+        if error.errno in _OUT_OF_RESOURCES:
+            raise OutOfResources(_no_room(error)) from None
         raise NotStarted(f"cannot enter folder {visible(folder)}: {error.strerror}") from None

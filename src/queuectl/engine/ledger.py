@@ -30,13 +30,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.clock import Clock
+    from queuectl.engine.attempt import Attempt
+    from queuectl.engine.closing import Closing
     from queuectl.jobs.claim import Claim
     from queuectl.storage.job_storage import ChangeWatch, WorkerStorage
     from queuectl.storage.records import NewWorker, Outlook, Settlement
 
-GATHER_SECONDS = 0.012
-"""After a commit, how long outcomes are gathered for the next one while the slots have enough to
-do. With the commit itself it must stay well under the 50 ms within which an outcome is on disk."""
+GATHER_SECONDS = 0.025
+"""The longest that outcomes are gathered after a commit while the slots have enough to do."""
+
+_GATHER_AND_TWO_COMMITS_SECONDS = 0.04
+"""An outcome may come just as a commit begins: that one, the gathering and the commit that takes it
+must be over well within the 50 ms after which it is promised to be on the disk."""
+
+_LOOK_TICKS = 50_000
+"""How often, while there is work, to look what others want, if they changed anything (50 ms): beside
+other workers that is always so."""
 
 _RETRY_SECONDS = 1.0
 """Between attempts to write while the database cannot be written (a full disk, a long lock)."""
@@ -44,13 +53,18 @@ _RETRY_SECONDS = 1.0
 _PATIENCE_TICKS = 100_000
 """A claimed job that has found no slot for this long (0.1 s) goes back, for another worker to run."""
 
+_LIVELY_TICKS = 2_000_000
+"""How long ago its thread must have gone round to be taken for alive (2 s): longer than it takes to
+notice each round."""
+
 _FATAL = (DatabaseCorrupt, DatabaseForeign, DatabaseTooNew)
 """Errors that no waiting mends."""
 
 
 class Ledger(threading.Thread):
-    """`new_worker` makes the record to register, anew after each loss. `wake_worker` is called
-    whenever there is something new for the main thread to look at; `say` prints a line for people.
+    """`new_worker` makes the record to register, anew after each loss. `closing` makes of an attempt
+    that ended what is written of it. `wake_worker` is called whenever there is something new for the
+    main thread to look at; `say` prints a line for people.
     """
 
     def __init__(
@@ -60,6 +74,7 @@ class Ledger(threading.Thread):
         clock: Clock,
         *,
         new_worker: Callable[[], NewWorker],
+        closing: Closing,
         wake_worker: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
@@ -68,13 +83,14 @@ class Ledger(threading.Thread):
         self._watch = watch
         self._clock = clock
         self._new_worker = new_worker
+        self._closing_of = closing
         self._wake_worker = wake_worker
         self._say = say
         self.ready: SimpleQueue[Claim | None] = SimpleQueue()
         """What was claimed and not started yet, for the slots to take."""
         self._lock = threading.Lock()
         # Guarded by the lock:
-        self._settlements: list[Settlement] = []
+        self._ended: list[Attempt] = []
         self._returned: list[Claim] = []
         self._held = 0
         self._accepting = True
@@ -83,7 +99,9 @@ class Ledger(threading.Thread):
         self._resting = False
         self._gathering = False
         self._moved_ticks = 0
+        self._commit_seconds = 0.0
         # Written by this thread alone:
+        self._stirs_at_ticks = clock.ticks()
         self._register()
         self._pace = Pace(self._worker.slots)
         self.outlook: Outlook | None = None
@@ -97,6 +115,8 @@ class Ledger(threading.Thread):
         self.completed = 0
         self.failed = 0
         self._in_trouble = False
+        self._has_news = False
+        self._looks_at_ticks = 0
 
     # ---- for the slots
 
@@ -104,12 +124,12 @@ class Ledger(threading.Thread):
         """A claimed job was started."""
         self._moved_ticks = ticks
 
-    def settle(self, settlement: Settlement, seconds: float) -> None:
-        """An attempt has ended after `seconds`; its outcome will be on disk within 50 ms."""
+    def settle(self, attempt: Attempt) -> None:
+        """An attempt has ended; its outcome will be on the disk within 50 ms."""
         with self._lock:
             self._held -= 1
-            self._settlements.append(settlement)
-            self._pace.ended(seconds)
+            self._ended.append(attempt)
+            self._pace.ended(attempt.seconds)
             wake = self._resting or (self._gathering and not self._is_stocked())
             if wake:
                 self._resting = self._gathering = False
@@ -131,12 +151,20 @@ class Ledger(threading.Thread):
         with self._lock:
             self._held -= 1
 
+    def has_lease(self) -> bool:
+        """Whether nobody can have been given by now what this worker holds."""
+        return not self.fenced and self._clock.ticks() < self.lease_ends_ticks
+
     # ---- for the main thread
 
     @property
     def worker_id(self) -> str:
         """The id its worker is registered under."""
         return self._worker.id
+
+    def is_lively(self) -> bool:
+        """Whether its thread has gone round lately, or sleeps and was not to wake yet."""
+        return self._clock.ticks() < self._stirs_at_ticks + _LIVELY_TICKS
 
     @property
     def held(self) -> int:
@@ -209,16 +237,17 @@ class Ledger(threading.Thread):
     def _serve(self) -> bool:
         """Works until closed (true) or given up for lost (false)."""
         worth_a_claim = True
-        try:
-            while True:
-                settlements, returned, wanted, closing = self._next_batch()
-                if settlements or returned or (wanted and worth_a_claim):
-                    claimed = self._write(settlements, returned, wanted)
+        while True:
+            try:
+                ended, returned, wanted, closing = self._next_batch()
+                if ended or returned or (wanted and worth_a_claim):
+                    claimed = self._write(self._close(ended), returned, wanted)
                     if wanted:
                         # Fewer than wanted: there are no more, until something changes.
                         worth_a_claim = claimed == wanted
                     if self._watch.changed():
-                        worth_a_claim = True
+                        worth_a_claim = self._has_news = True
+                    if self._has_news and self._clock.ticks() >= self._looks_at_ticks:
                         self._look_around()
                     self._gather()
                 elif closing:
@@ -227,8 +256,14 @@ class Ledger(threading.Thread):
                 else:
                     worth_a_claim = self._rest(wanted)
                 self._keep_lease()
-        except WorkerFenced:
-            return False
+            except WorkerFenced:
+                return False
+            except _FATAL:
+                raise
+            except DatabaseError as error:
+                if self._giving_up:
+                    raise
+                self._wait_out(error)
 
     def _return_untaken(self) -> None:
         """What a claim that was on its way brought after the last slot had closed."""
@@ -236,11 +271,24 @@ class Ledger(threading.Thread):
         if untaken:
             self._storage.give_back(self._worker.id, untaken)
 
-    def _next_batch(self) -> tuple[list[Settlement], list[Claim], int, bool]:
+    def _next_batch(self) -> tuple[list[Attempt], list[Claim], int, bool]:
         with self._lock:
-            settlements, self._settlements = self._settlements, []
+            ended, self._ended = self._ended, []
             returned, self._returned = self._returned, []
-            return settlements, returned, self._wanted(), self._closing
+            return ended, returned, self._wanted(), self._closing
+
+    def _close(self, ended: list[Attempt]) -> list[Settlement]:
+        """What to write of the attempts that ended. Not before it is known that they still count:
+        after a lease that ran out somebody else may be writing into the same logs.
+        """
+        try:
+            while ended and not self.has_lease():
+                self._renew_lease()
+        except WorkerFenced:
+            with self._lock:
+                self._ended = ended + self._ended
+            raise
+        return [self._closing_of.settlement(attempt, self.has_lease) for attempt in ended]
 
     def _wanted(self) -> int:
         """How many more claims to hold: one for each free slot, and some ahead."""
@@ -258,7 +306,10 @@ class Ledger(threading.Thread):
                 if returned:
                     self._storage.give_back(self._worker.id, returned)
                     returned = []
+                began_ticks = self._clock.ticks()
                 exchange = self._storage.exchange(self._worker.id, settlements, wanted)
+                seconds = (self._clock.ticks() - began_ticks) / 1e6
+                self._commit_seconds += (seconds - self._commit_seconds) / 4
                 break
             except _FATAL:
                 raise
@@ -301,7 +352,8 @@ class Ledger(threading.Thread):
             if self._closing or not self._is_stocked():
                 return
             self._gathering = True
-        self._watch.doze(GATHER_SECONDS)
+        room = _GATHER_AND_TWO_COMMITS_SECONDS - 2 * self._commit_seconds
+        self._watch.doze(min(max(room, 0.0), GATHER_SECONDS))
         self._gathering = False
 
     def _is_stocked(self) -> bool:
@@ -316,14 +368,16 @@ class Ledger(threading.Thread):
         if wanted and outlook.ready:
             return True
         with self._lock:
-            if self._settlements or self._returned or self._closing or self._wanted() != wanted:
+            if self._ended or self._returned or self._closing or self._wanted() != wanted:
                 return False
             self._resting = True
             drained = self._held == 0 and not outlook.unfinished
         if drained != self.is_drained:
             self.is_drained = drained
             self._wake_worker()
-        changed = self._watch.wait(self._seconds_to_sleep(outlook, wanted))
+        seconds = self._seconds_to_sleep(outlook, wanted)
+        self._will_stir_in(seconds)
+        changed = self._watch.wait(seconds)
         self._resting = False
         self.is_drained = False
         if changed:
@@ -331,6 +385,8 @@ class Ledger(threading.Thread):
         return True
 
     def _look_around(self) -> Outlook:
+        self._has_news = False
+        self._looks_at_ticks = self._clock.ticks() + _LOOK_TICKS
         outlook = self._storage.outlook(self._worker.id)
         if outlook != self.outlook:
             self.outlook = outlook
@@ -344,6 +400,9 @@ class Ledger(threading.Thread):
             seconds = min(seconds, (outlook.next_due_at - self._clock.now()) / 1e6)
         return max(seconds, 0.0)
 
+    def _will_stir_in(self, seconds: float) -> None:
+        self._stirs_at_ticks = self._clock.ticks() + int(seconds * 1e6)
+
     # ---- the lease
 
     def _register(self) -> None:
@@ -353,18 +412,24 @@ class Ledger(threading.Thread):
         self._storage.register(self._worker)
 
     def _keep_lease(self) -> None:
-        lease_ticks = int(self._worker.lease_seconds * 1e6)
+        self._stirs_at_ticks = self._clock.ticks()
+        left_ticks = self.lease_ends_ticks - self._stirs_at_ticks
+        if left_ticks <= int(self._worker.lease_seconds * 1e6) * 2 // 3:
+            self._renew_lease()
+
+    def _renew_lease(self) -> None:
+        """Tries to; where the database cannot be written, after a while of waiting for it."""
         ticks = self._clock.ticks()
-        if self.lease_ends_ticks - ticks > lease_ticks * 2 // 3:
-            return
         try:
             self._storage.heartbeat(self._worker.id, self._worker.lease_seconds)
         except _FATAL:
             raise
         except DatabaseError as error:
+            if self._giving_up:
+                raise
             self._wait_out(error)
         else:
-            self.lease_ends_ticks = ticks + lease_ticks
+            self.lease_ends_ticks = ticks + int(self._worker.lease_seconds * 1e6)
 
     def _register_anew(self) -> None:
         """After being given up for lost: waits until everything it held has ended, and is a new
@@ -375,13 +440,26 @@ class Ledger(threading.Thread):
         self._wake_worker()
         while True:
             with self._lock:
-                self._settlements.clear()
+                ended, self._ended = self._ended, []
                 self._returned.clear()
-                if self._held == 0:
-                    break
-                self._resting = True
+                is_over = self._held == 0
+                self._resting = not is_over
+            for attempt in ended:
+                self._closing_of.abandon(attempt)
+            if is_over:
+                break
+            self._will_stir_in(_RETRY_SECONDS)
             self._watch.doze(_RETRY_SECONDS)
-        self._register()
+        while True:
+            try:
+                self._register()
+                break
+            except _FATAL:
+                raise
+            except DatabaseError as error:
+                if self._giving_up:
+                    raise
+                self._wait_out(error)
         self.outlook = None
         self.fenced = False
 
@@ -392,6 +470,7 @@ class Ledger(threading.Thread):
             self._in_trouble = True
             self._say(f"{error.message}; going on as soon as it can be written")
         self._storage.make_room()
+        self._will_stir_in(_RETRY_SECONDS)
         self._watch.doze(_RETRY_SECONDS)
 
     def _recover(self) -> None:

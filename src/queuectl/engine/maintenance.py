@@ -42,7 +42,6 @@ class Maintenance(threading.Thread):
         policy: Callable[[], Policy],
         grace_seconds: Callable[[], float],
         say: Callable[[str], None],
-        each_round: Callable[[], None],
         on_clock_step: Callable[[], None],
         database_gone: Callable[[], None],
     ) -> None:
@@ -54,17 +53,15 @@ class Maintenance(threading.Thread):
         self._policy = policy
         self._grace_seconds = grace_seconds
         self._say = say
-        self._each_round = each_round
         self._on_clock_step = on_clock_step
         self._database_gone = database_gone
         self._stopping = threading.Event()
         self._clock_offset: int | None = None
         self._patience = Patience()
 
-    def close(self) -> None:
-        """Ends the thread, after the round it may be in."""
+    def ask_to_close(self) -> None:
+        """Has the thread end, after the round it may be in."""
         self._stopping.set()
-        self.join()
 
     def run(self) -> None:
         """The thread's life: a round about every second."""
@@ -74,7 +71,6 @@ class Maintenance(threading.Thread):
         complaint = ""
         # The first round was made before the worker began.
         while not self._stopping.wait(EVERY_SECONDS):
-            self._each_round()
             try:
                 storage = storage or self._open_storage()
                 self._heed_clock(storage)

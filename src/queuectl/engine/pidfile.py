@@ -7,19 +7,21 @@ the number in it is believed only while the lock is held, and a stale file is no
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 
 from queuectl.errors import Conflict, EnvironmentFault
 from queuectl.job_logs import files
-from queuectl.text import visible
+from queuectl.text import typed, visible
 
 if sys.platform == "win32":
     from queuectl import windows
 else:
     import fcntl
 
-_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+# Not waiting for who has the other end, should it be a pipe.
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Pidfile:
@@ -60,7 +62,7 @@ def hold(path: str) -> Pidfile:
     """Takes the pidfile for this process and those it forks.
 
     Raises Conflict with the holder's pid when a living process has it, EnvironmentFault when the
-    file cannot be written.
+    file cannot be written, or is no file.
     """
     # Whoever only looks at it holds it for a moment, too.
     deadline = time.monotonic() + _LOOK_SECONDS
@@ -68,7 +70,13 @@ def hold(path: str) -> Pidfile:
         try:
             fd = os.open(path, _FLAGS | os.O_CREAT, 0o600)
         except OSError as error:
-            raise EnvironmentFault(f"cannot write {visible(path)}: {error.strerror}") from None
+            raise in_the_way(path) or EnvironmentFault(
+                f"cannot write {visible(path)}: {error.strerror}",
+                hint="Check who owns it, and the permissions of the folder.",
+            ) from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise in_the_way(path) or _no_file(path)
         if not _try_lock(fd):
             pid = _read(fd)
             os.close(fd)
@@ -97,6 +105,8 @@ def holder(path: str) -> int | None:
     except OSError:
         return None
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
         if not _try_lock(fd):
             return _read(fd)
         if sys.platform == "win32":
@@ -104,6 +114,22 @@ def holder(path: str) -> int | None:
         return None
     finally:
         os.close(fd)
+
+
+def in_the_way(path: str) -> EnvironmentFault | None:
+    """What is wrong when something that is no file has the pidfile's name; None when nothing has."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return None if stat.S_ISREG(found.st_mode) else _no_file(path)
+
+
+def _no_file(path: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{visible(path)} is not a file: no worker can start in the background",
+        hint=f"Move it away: {typed('mv', path, path + '.old')}",
+    )
 
 
 def _try_lock(fd: int) -> bool:

@@ -7,10 +7,12 @@ A rescuer that dies between these steps leaves a fenced worker, which the next o
 
 from __future__ import annotations
 
+from functools import partial
+
 from queuectl import processes
 from queuectl.engine import tree
 from queuectl.job_logs import JobLogs
-from queuectl.jobs.outcome import LOST, judge
+from queuectl.jobs.outcome import LOST, LOST_BEFORE_START, judge
 from queuectl.processes import Judgement
 from queuectl.workspace import Workspace
 
@@ -18,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.clock import Clock
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Policy, Verdict
+    from queuectl.jobs.outcome import Outcome, Policy, Verdict
     from queuectl.processes import Identity
     from queuectl.storage.job_storage import WorkerStorage
     from queuectl.storage.records import WorkerRecord
@@ -114,14 +116,21 @@ def rescue_lost(
             lost = worker.fenced_at is not None or judgement != Judgement.ALIVE
         if not lost or worker.id == except_for:
             continue
-        held = storage.fence(worker.id)
-        ended = tree.end_orphans(database, held, grace_seconds)
+        fence = partial(storage.fence, worker.id)
+        held = fence()
+        ended = tree.end_orphans(database, held, grace_seconds, fence)
         if ended is None:
             continue  # Tried again in the next round; until then its jobs stay where they are.
-        for claim in held:
-            logs.close_lost(claim.id, claim.attempt, clock.now())
-        jobs = storage.rescue(worker.id, lambda claim: judge(claim, LOST, policy), LOST)
+
+        def decide(claim: Claim) -> tuple[Outcome, Verdict]:
+            # The line is written while nobody else can take the job: there is one, and no later
+            # run has begun.
+            begun = logs.close_lost(claim.id, claim.attempt, clock.now())
+            outcome = LOST if begun else LOST_BEFORE_START
+            return outcome, judge(claim, outcome, policy)
+
+        jobs = storage.rescue(worker.id, decide)
         # A worker that was only stopped may have started one more command as it woke.
-        ended |= tree.end_orphans(database, held, 0, without_marks=False) or set()
+        ended |= tree.end_orphans(database, held, 0, None) or set()
         rescues.append(Rescue(worker, jobs, len(ended)))
     return rescues

@@ -8,7 +8,8 @@ import sys
 from queuectl import processes
 from queuectl.clock import Clock
 from queuectl.config import Config
-from queuectl.engine import signals, systemd
+from queuectl.engine import signals, systemd, threads
+from queuectl.engine.closing import Closing
 from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
 from queuectl.engine.ledger import Ledger
@@ -17,7 +18,6 @@ from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.engine.worker import Worker
 from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
-from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_worker_storage
 from queuectl.storage.records import NewWorker
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome
+    from queuectl.jobs.outcome import Outcome, Policy
     from queuectl.storage.job_storage import WorkerStorage
     from queuectl.workspace import Workspace
 
@@ -88,7 +88,7 @@ def run_worker(
         for rescue in rescue_lost(
             storage,
             workspace.database,
-            policy=Policy(backoff_base=config.backoff_base, max_losses=config.max_losses),
+            policy=config.policy(),
             clock=clock,
             grace_seconds=config.kill_grace_seconds,
             patience=Patience(),
@@ -112,11 +112,17 @@ def run_worker(
             lease_seconds=config.lease_seconds,
         )
 
-    def make_ledger(wake_worker: Callable[[], None]) -> Ledger:
+    def make_ledger(wake_worker: Callable[[], None], policy: Callable[[], Policy]) -> Ledger:
         seconds = orders.poll_seconds
         watch = storage.watch(config.poll_interval_seconds if seconds is None else seconds)
         return Ledger(
-            storage, watch, clock, new_worker=new_worker, wake_worker=wake_worker, say=say
+            storage,
+            watch,
+            clock,
+            new_worker=new_worker,
+            closing=Closing(name, policy),
+            wake_worker=wake_worker,
+            say=say,
         )
 
     executor = Executor(
@@ -126,7 +132,6 @@ def run_worker(
         slots=orders.slots,
         drain=orders.drain,
         database=workspace.database,
-        name=name,
         config=config,
         clock=clock,
         executor=executor,
@@ -156,18 +161,20 @@ def run_worker(
         policy=lambda: worker.policy,
         grace_seconds=lambda: worker.grace_seconds,
         say=say,
-        each_round=lambda: _pat_watchdog(worker, clock),
         on_clock_step=worker.ledger.look_again,
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
     )
-    maintenance.start()
     try:
+        list(threads.started([maintenance]))
         on_ready(name)
         systemd.notify("READY=1")
         worker.run()
         _leave(storage, worker.ledger.worker_id)
     finally:
-        maintenance.close()
+        maintenance.ask_to_close()
+        # Whoever dies during a rescue leaves it to the next one.
+        while maintenance.is_alive() and not worker.in_a_hurry:
+            worker.wait_for(maintenance)
     return Tally(worker.ledger.completed, worker.ledger.failed)
 
 
@@ -179,12 +186,6 @@ def _require_utf8() -> None:
             f"this system's encoding is {encoding}; a worker needs UTF-8",
             hint="Start it with PYTHONUTF8=1, or in a locale such as C.UTF-8.",
         )
-
-
-def _pat_watchdog(worker: Worker, clock: Clock) -> None:
-    """Tells systemd that all is well, as long as the ledger keeps the lease."""
-    if clock.ticks() < worker.ledger.lease_ends_ticks:
-        systemd.notify("WATCHDOG=1")
 
 
 def _leave(storage: WorkerStorage, worker_id: str) -> None:

@@ -8,7 +8,7 @@ from queuectl.marks import Census
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from queuectl.clock import Clock
     from queuectl.engine.attempt import Attempt
@@ -21,11 +21,15 @@ LOOK_CLOSELY_SECONDS = 0.01
 
 
 class Running:
-    """The attempts in a worker's slots. Slots add and remove them; the main thread does the rest."""
+    """The attempts in a worker's slots. Slots add and remove them; the main thread does the rest.
 
-    def __init__(self, database: str, clock: Clock) -> None:
+    `has_lease` tells whether what runs is surely still this worker's.
+    """
+
+    def __init__(self, database: str, clock: Clock, has_lease: Callable[[], bool]) -> None:
         self.census = Census(database)
         self._clock = clock
+        self._has_lease = has_lease
         # No lock: a set adds, discards and copies as one step.
         self._attempts: set[Attempt] = set()
         self.latest: Attempt | None = None
@@ -45,10 +49,14 @@ class Running:
         """It has ended."""
         self._attempts.discard(attempt)
 
-    def end_all(self, why: str) -> None:
-        """Begins to end everything that runs."""
+    def all(self) -> set[Attempt]:
+        """What runs at this moment."""
+        return self._attempts.copy()
+
+    def end(self, attempts: Iterable[Attempt], why: str) -> None:
+        """Begins to end these."""
         since = time.monotonic()  # One look at all processes serves all of them.
-        for attempt in self._attempts.copy():
+        for attempt in attempts:
             self._end(attempt, why, since)
 
     def end_claims(self, claims: Iterable[tuple[int, int]], why: str) -> None:
@@ -57,6 +65,10 @@ class Running:
         for attempt in self._attempts.copy():
             if (attempt.claim.token, attempt.claim.seq) in wanted:
                 self._end(attempt, why, since)
+
+    def end_rest(self, attempt: Attempt) -> None:
+        """Begins to end what an attempt left behind whose first process was killed."""
+        self._end(attempt, "killed", time.monotonic())
 
     def look_after(self) -> float:
         """Ends what has run for too long, kills what would not end, limits the logs; returns how
@@ -73,7 +85,7 @@ class Running:
                 pause = LOOK_CLOSELY_SECONDS
                 self._end(attempt, "timeout", since)
             else:
-                attempt.limit_log()
+                attempt.limit_log(self._has_lease)
         return pause
 
     def _end(self, attempt: Attempt, why: str, since: float) -> None:

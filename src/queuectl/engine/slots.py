@@ -9,17 +9,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from queue import Empty
 
+from queuectl.engine import threads
 from queuectl.engine.launcher import OutOfResources
-from queuectl.errors import EnvironmentFault
-from queuectl.jobs.outcome import judge
-from queuectl.storage.records import Settlement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from queuectl.clock import Clock
     from queuectl.engine.attempt import Attempt
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
     from queuectl.engine.ledger import Ledger
     from queuectl.engine.running import Running
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome, Policy
+    from queuectl.jobs.outcome import Outcome
 
 _STACK_BYTES = 512 * 1024
 
@@ -44,23 +40,19 @@ class Slots:
         self,
         count: int,
         *,
-        name: str,
         clock: Clock,
         executor: Executor,
         running: Running,
         ledger: Ledger,
-        policy: Callable[[], Policy],
         may_start: Callable[[int], bool],
         on_no_room: Callable[[str], None],
         on_defect: Callable[[str], None],
         on_ended: Callable[[Claim, Outcome, float], None] | None,
     ) -> None:
-        self._name = name
         self._clock = clock
         self._executor = executor
         self._running = running
         self._ledger = ledger
-        self._policy = policy
         self._may_start = may_start
         self._on_no_room = on_no_room
         self._on_defect = on_defect
@@ -75,14 +67,8 @@ class Slots:
         """Begins to work. Raises EnvironmentFault when the system has no room for the threads."""
         before = threading.stack_size(_STACK_BYTES)
         try:
-            for thread in self._threads:
-                thread.start()
+            for thread in threads.started(self._threads):
                 self._started.append(thread)
-        except RuntimeError:
-            raise EnvironmentFault(
-                f"there is no room for {len(self._threads)} threads",
-                hint="Give a smaller --count, or raise the limit (ulimit -u, ulimit -v).",
-            ) from None
         finally:
             threading.stack_size(before)
 
@@ -97,32 +83,19 @@ class Slots:
         if sys.platform != "win32":
             # Signals are for the main thread; commands begin with none blocked (see spawn).
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        ended: Attempt | None = None
-        while True:
+        while (claim := self._ledger.ready.get()) is not None:
             try:
-                claim = self._ledger.ready.get(block=ended is None)
-            except Empty:
-                claim, more = None, True
-            else:
-                more = claim is not None
-            # The next command is started first: it runs while the outcome of the last is written.
-            begun = None if claim is None else self._take(self._begin, claim)
-            if ended is not None:
-                self._take(self._settle, ended)
-            if not more:
-                return
-            ended = None if begun is None else self._take(self._see_through, begun)
+                attempt = self._run(claim)
+            except Exception as error:  # noqa: BLE001 - a slot must not die unnoticed
+                self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")
+                self._ledger.forfeit()
+                continue
+            if attempt is not None:
+                self._ledger.settle(attempt)
+                self._tell(attempt)
 
-    def _take(self, step: Callable[[Any], Attempt | None], subject: object) -> Attempt | None:
-        """Takes one step of an attempt's life. A slot must not die unnoticed."""
-        try:
-            return step(subject)
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")
-            self._ledger.forfeit()
-            return None
-
-    def _begin(self, claim: Claim) -> Attempt | None:
+    def _run(self, claim: Claim) -> Attempt | None:
+        """Runs it to its end; None when it was not started and has been given back."""
         try:
             attempt = self._executor.start(claim, self._may_start)
         except OutOfResources as error:
@@ -133,32 +106,15 @@ class Slots:
             return None
         self._ledger.took_one(attempt.started_ticks)
         self._running.add(attempt)
-        return attempt
-
-    def _see_through(self, attempt: Attempt) -> Attempt:
-        attempt.wait(self._running.census)
+        attempt.wait(self._running.census, self._running.end_rest)
         attempt.ended_ticks = self._clock.ticks()
         self._running.remove(attempt)
         return attempt
 
-    def _settle(self, attempt: Attempt) -> None:
-        claim, outcome = attempt.claim, attempt.outcome()
-        # By the elapsed time: a clock that is set meanwhile makes no run end before it began.
-        finished_at = attempt.started_at + int(attempt.seconds * 1e6)
-        words = outcome.error or "succeeded (exit status 0)"
-        log_end = attempt.log.close(words, finished_at, attempt.seconds)
-        self._ledger.settle(
-            Settlement(
-                claim,
-                outcome,
-                judge(claim, outcome, self._policy()),
-                self._name,
-                attempt.started_at,
-                finished_at,
-                attempt.log.start,
-                log_end,
-            ),
-            attempt.seconds,
-        )
-        if self._on_ended is not None and attempt.ending != "fenced":
-            self._on_ended(claim, outcome, attempt.seconds)
+    def _tell(self, attempt: Attempt) -> None:
+        if self._on_ended is None or attempt.ending == "fenced":
+            return
+        try:
+            self._on_ended(attempt.claim, attempt.outcome(), attempt.seconds)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")

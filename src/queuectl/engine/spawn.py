@@ -108,10 +108,12 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
             environ[place] = variable
         begin(actions)
         try:
-            change_folder(actions, folder)
             duplicate(actions, stdin, 0)
             duplicate(actions, output, 1)
             duplicate(actions, output, 2)
+            # Last: a folder can keep it waiting for long, and until it has become its program it is
+            # known as the job's by its output alone.
+            change_folder(actions, folder)
             error = (spawn if b"/" in program else spawn_on_path)(
                 byref(pid),
                 program,

@@ -40,7 +40,7 @@ def stop(
     if wait:
         patience = queue.config.stop_timeout_seconds if timeout is None else timeout
         patience += queue.config.kill_grace_seconds + _MARGIN_SECONDS
-        _wait_until_gone(queue, workers, parent, patience, say)
+        _wait_until_gone(queue, workers, parent, timeout, patience, say)
 
 
 def _parent_of(queue: JobQueue, workers: Sequence[WorkerRecord]) -> int:
@@ -57,12 +57,15 @@ def _wait_until_gone(
     queue: JobQueue,
     workers: Sequence[WorkerRecord],
     parent: int,
+    timeout: float | None,
     patience: float,
     say: Callable[[str], None],
 ) -> None:
     background = any(worker.mode == "background" for worker in workers)
+    asked = {worker.id for worker in workers}
     deadline = time.monotonic() + patience
-    next_word = time.monotonic() + 2
+    next_look, next_word = time.monotonic() + 1, time.monotonic() + 2
+    registered: list[WorkerRecord] = []
     while True:
         left = [w.pid for w in workers if processes.started(w.pid) == w.process_started]
         if parent and processes.started(parent) is not None:
@@ -77,11 +80,30 @@ def _wait_until_gone(
                 f"still running after {patience:g} s: pid {pids}",
                 hint=f"It may be stuck. Ending it is safe, its jobs are taken back: {kill} {pids}",
             )
+        if now > next_look:
+            next_look = now + 1
+            registered = [worker for worker in queue.workers() if worker.pid in left]
+            # One that was given up for lost meanwhile is there again under another id, and has
+            # not heard of it.
+            unasked = [worker.id for worker in registered if worker.id not in asked]
+            if unasked:
+                queue.stop_workers(unasked, timeout=timeout)
+                asked.update(unasked)
         if now > next_word:
-            running = sum(worker.running for worker in queue.workers())
-            say(f"Waiting for {running} running jobs to finish ..." if running else "Waiting ...")
+            # What a worker holds beyond its slots is claimed, and does not run.
+            running = sum(min(worker.running, worker.slots) for worker in registered)
+            say(waiting_for(running, left))
             next_word = now + 10
         time.sleep(0.02)
+
+
+def waiting_for(running: int, pids: Sequence[int]) -> str:
+    """What a stop that takes long is waiting for: jobs, else processes."""
+    if running:
+        return f"Waiting for {running:,} running job{'s' * (running != 1)} to finish ..."
+    if not pids:  # The pidfile is still held: there, somebody is just starting or ending.
+        return "Waiting for the background worker to end ..."
+    return f"Waiting for pid {' '.join(map(str, pids))} to end ..."
 
 
 def _signal(pid: int, number: int) -> None:

@@ -61,25 +61,41 @@ def is_gone(pid: int, census: Census, claim: Claim, since: float) -> bool:
 
 
 def _stragglers(census: Census, claim: Claim, since: float) -> set[int]:
-    run = {marks.claim_mark(claim.token, claim.seq): claim.id}
-    return marks.of_runs(census.members(since), run)
+    return marks.of_runs(census.members(since), _runs([claim]))
 
 
 def end_orphans(
-    database: str, claims: Iterable[Claim], grace_seconds: float, *, without_marks: bool = True
+    database: str,
+    claims: Iterable[Claim],
+    grace_seconds: float,
+    still_held: Callable[[], Iterable[Claim]] | None,
 ) -> set[int] | None:
     """Ends what still runs of attempts whose worker is lost; returns the processes it found.
 
-    None when something would not end: then its job must not run again yet. `without_marks` as in
-    `marks.of_runs`: no more once the jobs may run again. Raises OSError when we cannot look.
+    None when something would not end: then its job must not run again yet. `still_held` says which
+    claims have not been taken from the worker meanwhile. None once the jobs may run again: then
+    only what carries its mark counts. Raises OSError when we cannot look.
     """
-    runs = {marks.claim_mark(claim.token, claim.seq): claim.id for claim in claims}
-    if not runs:
-        return set()
-    return end_processes(
-        lambda: marks.of_runs(marks.members(database), runs, without_marks=without_marks),
-        grace_seconds,
-    )
+    runs = _runs(claims)
+
+    def find() -> set[int]:
+        nonlocal runs
+        if not runs:
+            return set()
+        seen = marks.carriers(database)
+        found = marks.of_runs(seen, runs, without_marks=still_held is not None)
+        if found and still_held is not None:
+            # Another rescuer may have been quicker, and what writes into the log be a later run's.
+            # Asked after the look, not before it: what is held now had no later run then.
+            runs = _runs(still_held())
+            found = marks.of_runs(seen, runs)
+        return found
+
+    return end_processes(find, grace_seconds)
+
+
+def _runs(claims: Iterable[Claim]) -> dict[str, str]:
+    return {marks.claim_mark(claim.token, claim.seq): claim.id for claim in claims}
 
 
 def end_processes(find: Callable[[], set[int]], grace_seconds: float) -> set[int] | None:

@@ -8,11 +8,10 @@ import threading
 from collections import deque
 
 from queuectl.bell import Bell
-from queuectl.engine import systemd
+from queuectl.engine import systemd, threads
 from queuectl.engine.running import LOOK_SECONDS, Running
 from queuectl.engine.slots import Slots
 from queuectl.errors import CouldNotDo
-from queuectl.jobs.outcome import Policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +23,10 @@ if TYPE_CHECKING:
     from queuectl.engine.ledger import Ledger
     from queuectl.errors import QueuectlError
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome
+    from queuectl.jobs.outcome import Outcome, Policy
 
-_WRITING_TICKS = 2_000_000
-"""How long a stop waits for a database that cannot be written, beyond all other patience (2 s)."""
-
-_CLOSING_SECONDS = 0.05
+_JOIN_SECONDS = 0.05
+"""How soon a signal is heeded while a thread is waited for."""
 
 _PAUSE_TICKS = 1_000_000
 """How long nothing is started after the machine had no room for a process or a file (1 s)."""
@@ -48,11 +45,10 @@ class Worker:
         slots: int,
         drain: bool,
         database: str,
-        name: str,
         config: Config,
         clock: Clock,
         executor: Executor,
-        make_ledger: Callable[[Callable[[], None]], Ledger],
+        make_ledger: Callable[[Callable[[], None], Callable[[], Policy]], Ledger],
         say: Callable[[str], None],
         on_ended: Callable[[Claim, Outcome, float], None] | None = None,
     ) -> None:
@@ -60,25 +56,26 @@ class Worker:
         self._clock = clock
         self._executor = executor
         self._say = say
-        self._running = Running(database, clock)
+        self._running = Running(database, clock, self._has_lease)
         self._paused_until_ticks = 0
         self._started_before_complaint: object = self
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
+        self.in_a_hurry = False
+        """Somebody does not want to wait for anything."""
         self._asked: deque[Callable[[], object]] = deque()
         self._stop_heeded: tuple[float | None] | None = None
         self._failure: QueuectlError | None = None
         self._bell = Bell()
+        self._watchdog = systemd.Watchdog(clock)
         self.configure(config)
-        self.ledger = make_ledger(self.wake)
+        self.ledger = make_ledger(self.wake, lambda: self.policy)
         self._slots = Slots(
             slots,
-            name=name,
             clock=clock,
             executor=executor,
             running=self._running,
             ledger=self.ledger,
-            policy=lambda: self.policy,
             may_start=self._may_start,
             on_no_room=self._pause,
             on_defect=lambda what: self.fail(CouldNotDo(what)),
@@ -90,7 +87,7 @@ class Worker:
         self._executor.configure(config)
         self._running.grace_seconds = config.kill_grace_seconds
         self._stop_timeout = config.stop_timeout_seconds
-        self.policy = Policy(backoff_base=config.backoff_base, max_losses=config.max_losses)
+        self.policy = config.policy()
         self.grace_seconds = config.kill_grace_seconds
 
     # ---- for signals and other threads
@@ -124,6 +121,7 @@ class Worker:
 
     def stop_now(self) -> None:
         """Stops without waiting for anything: SIGKILL to every command."""
+        self.in_a_hurry = True
         self.stop(0)
         self._running.grace_seconds = 0.0
         self.ledger.give_up()
@@ -147,6 +145,9 @@ class Worker:
             and ticks < self.ledger.lease_ends_ticks
         )
 
+    def _has_lease(self) -> bool:
+        return self.ledger.has_lease()
+
     def _pause(self, reason: str) -> None:
         """Starts nothing for a while, for want of room."""
         with self._pausing:
@@ -166,8 +167,8 @@ class Worker:
 
         Raises the QueuectlError that made it impossible to go on.
         """
-        self.ledger.start()
         try:
+            list(threads.started([self.ledger]))
             self._slots.start()
             self._work()
         except BaseException:
@@ -188,6 +189,7 @@ class Worker:
             self._heed_stop()
             self._heed_ledger()
             self._mind_pause()
+            self._pat_watchdog()
             if not self._is_done():
                 self._wait(pause)
 
@@ -196,13 +198,17 @@ class Worker:
             self._asked.popleft()()
 
     def _close_ledger(self) -> None:
-        """Waits until all is written, unless the database cannot be and patience ends."""
+        """Waits until all is written, unless somebody loses patience (`stop_now`)."""
         self.ledger.ask_to_close()
         while self.ledger.is_alive():
-            self.ledger.join(_CLOSING_SECONDS)
-            self._do_what_was_asked()
-            self._lose_patience()
+            self.wait_for(self.ledger)
         self.ledger.free()
+
+    def wait_for(self, thread: threading.Thread) -> None:
+        """Waits a little for a thread to end, then does what signals ask for."""
+        thread.join(_JOIN_SECONDS)
+        self._do_what_was_asked()
+        self._pat_watchdog()
 
     def _is_done(self) -> bool:
         if self._stop_deadline_ticks is not None:
@@ -220,21 +226,15 @@ class Worker:
         self.ledger.accept(False)
         self.ledger.give_back_ready()
         if self._clock.ticks() >= self._stop_deadline_ticks:
-            self._running.end_all("stop")
-        self._lose_patience()
-
-    def _lose_patience(self) -> None:
-        if self._stop_deadline_ticks is None:
-            return
-        late_ticks = self._clock.ticks() - self._stop_deadline_ticks
-        if late_ticks >= int(self.grace_seconds * 1e6) + _WRITING_TICKS:
-            self.ledger.give_up()
+            self._running.end(self._running.all(), "stop")
 
     def _heed_ledger(self) -> None:
         """Does what the ledger has learned: a stop, a cancel, the loss of its jobs."""
+        # Looked up before it is asked for, so that none of a new life of this worker is among them.
+        running = self._running.all()
         if self.ledger.fenced:
             self.ledger.give_back_ready()
-            self._running.end_all("fenced")
+            self._running.end(running, "fenced")
             return
         self.ledger.give_back_waiting()
         outlook = self.ledger.outlook
@@ -253,11 +253,18 @@ class Worker:
             self._paused_until_ticks = 0
             self.ledger.accept(self._stop_deadline_ticks is None)
 
+    def _pat_watchdog(self) -> None:
+        """All is well as long as the ledger's thread goes round as this one does. A full disk, or the
+        rescue of another worker that takes long, is nothing that a new start would mend.
+        """
+        if self.ledger.is_lively():
+            self._watchdog.pat()
+
     def _wait(self, pause: float) -> None:
         """Sleeps until the ledger has news, a signal comes, or it is time to look."""
-        seconds: float | None = None
+        seconds = self._watchdog.seconds
         if self.ledger.held or self._paused_until_ticks:
-            seconds = pause
+            seconds = pause if seconds is None else min(seconds, pause)
         if self._stop_deadline_ticks is not None:
             seconds = min(pause, LOOK_SECONDS / 10)
         self._bell.wait(seconds)

@@ -89,18 +89,24 @@ class JobLogs:
             os.close(fd)
             raise
 
-    def close_lost(self, id: str, attempt: int, ended_at: int) -> None:
-        """Say in the job's log that this attempt ended with its worker, which could not say so.
+    def close_lost(self, id: str, attempt: int, ended_at: int) -> bool:
+        """Say in the job's log that this attempt ended with its worker, which could not say so;
+        returns whether it had begun at all.
 
-        A log that is not there, or cannot be written, is let be.
+        It had not when there is no log, or when the log ends with the closing line of another
+        attempt: one that begins writes its header line behind that. Then there is nothing to close;
+        nor is there when this attempt's closing line is there already. A log that cannot be read or
+        written is let be, and its attempt taken for begun.
         """
         from queuectl.job_logs.open_log import append_lost
 
         try:
             fd = os.open(self.path(id), files.APPEND & ~os.O_CREAT)
+        except FileNotFoundError:
+            return False
         except OSError:
-            return
-        append_lost(fd, attempt, ended_at)
+            return True
+        return append_lost(fd, attempt, ended_at)
 
     def tail_start(self, id: str, lines: int, *, start: int = 0, end: int | None = None) -> int:
         """The offset at which the last `lines` lines of the log, or of that part of it, begin.
@@ -199,13 +205,15 @@ class JobLogs:
 def _open_append(path: str, *, may_be_new: bool) -> tuple[int, bool]:
     """The descriptor, and whether the file is known to be new: empty, then."""
     if sys.platform == "win32":
-        return windows.open_append(path), False
-    if may_be_new:
-        try:
-            return os.open(path, files.APPEND | os.O_EXCL, 0o600), True
-        except FileExistsError:
-            pass  # The job has run before, and begins to count anew.
-    return os.open(path, files.APPEND, 0o600), False
+        fd = windows.open_append(path)
+    else:
+        if may_be_new:
+            try:
+                return os.open(path, files.APPEND | os.O_EXCL, 0o600), True
+            except FileExistsError:
+                pass  # The job has run before, and begins to count anew.
+        fd = os.open(path, files.APPEND, 0o600)
+    return fd, False
 
 
 def _missing(id: str) -> LogNotFound:

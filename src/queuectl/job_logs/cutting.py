@@ -11,18 +11,27 @@ Where holes cannot be punched (not on Linux, or some file systems), the rest is 
 command runs. That costs a copy of half the limit at each cut, and bytes the command writes in the
 microseconds between the end of the copy and the shortening of the file are lost uncounted.
 
+A part may be cut only while its job is surely this worker's: what a later run in another worker
+writes into the same file is not the middle of this part. So leave is asked for after each look at
+the file's length, and again before the file is shortened.
+
 An endless writer's file grows on paper. After 16 TiB (on ext4) its writes fail with EFBIG.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
 import threading
 
 from queuectl.job_logs import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CUT_LINE = re.compile(rb"\n\[queuectl\] ([0-9]+) bytes were cut here \(log_max_bytes is [0-9]+\)\n")
 CUT_LINE_LENGTH = 128  # at most
@@ -33,17 +42,21 @@ _CHUNK = 1024 * 1024
 class Cutter:
     """Cuts one attempt's part. `start` begins a thread that keeps cutting; `finish` ends it all.
 
-    `fd` is the command's descriptor; it and `start_offset` stay the caller's.
+    `fd` is the command's descriptor; it and `start_offset` stay the caller's. `may_cut` is asked,
+    also by the thread, whether the file is still this attempt's to cut.
     """
 
-    def __init__(self, fd: int, path: str, start_offset: int, max_bytes: int) -> None:
-        self._fd = os.open(path, files.REWRITE)
+    def __init__(
+        self, fd: int, path: str, start_offset: int, max_bytes: int, may_cut: Callable[[], bool]
+    ) -> None:
+        self._fd = files.open_again(fd, path)
         status = os.fstat(self._fd)
         if not os.path.samestat(status, os.fstat(fd)):
             os.close(self._fd)
             raise FileNotFoundError(path)  # the log was removed, and another has taken its name
         self._block = max(getattr(status, "st_blksize", 0), 4096)
         self._max_bytes = max_bytes
+        self._may_cut = may_cut
         self._half = max_bytes // 2
         self._kept_to = -(-(start_offset + self._half) // self._block) * self._block
         self._resumes_at = self._kept_to
@@ -57,14 +70,24 @@ class Cutter:
         self._thread.start()
 
     def finish(self) -> None:
-        """Bring the part to its final length, with no hole left. Raises OSError on a full disk."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        """Bring the part to its final length, with no hole left. Raises OSError on a full disk, and
+        when it may not be cut any more: then it stays as it is.
+        """
+        self._end_thread()
         try:
             self._close_up(self._next_cut())
         finally:
             os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Leave the part as it is, with its hole."""
+        self._end_thread()
+        os.close(self._fd)
+
+    def _end_thread(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -77,6 +100,7 @@ class Cutter:
         resume = self._next_cut()
         if resume == self._resumes_at:
             return
+        self._require_leave()
         if self._can_punch:
             self._write_line(resume)
             try:
@@ -112,6 +136,7 @@ class Cutter:
         """Move what begins at `resume` up to the cut, and end the file there."""
         if resume == self._kept_to:
             return
+        self._require_leave()
         self._write_line(resume)
         source, target = resume, self._kept_to
         try:
@@ -119,8 +144,9 @@ class Cutter:
                 files.write_at(self._fd, chunk, target)
                 source += len(chunk)
                 target += len(chunk)
+                self._require_leave()
         except OSError:
-            # The disk is full: the hole is opened again, and stays.
+            # The disk is full, or the job was taken away: the hole is opened again, and stays.
             if self._can_punch and target < resume:
                 punch_hole(self._fd, self._kept_to, resume)
                 self._resumes_at = resume
@@ -128,6 +154,10 @@ class Cutter:
         os.ftruncate(self._fd, target)
         self._moved += resume - self._kept_to
         self._resumes_at = self._kept_to
+
+    def _require_leave(self) -> None:
+        if not self._may_cut():
+            raise OSError(errno.ECANCELED, "the file may be another run's by now")
 
 
 def punch_hole(fd: int, start: int, end: int) -> None:

@@ -16,6 +16,18 @@ READ = os.O_RDONLY | _COMMON
 REWRITE = os.O_RDWR | _COMMON
 
 
+def open_again(fd: int, path: str) -> int:
+    """Another descriptor of the file, to write at any place. `path` is where it was found."""
+    if sys.platform == "linux":
+        try:
+            # Also when a command has removed its log, or put another file in its place. What stands
+            # here is a link to the very file.
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            pass  # No /proc.
+    return os.open(path, REWRITE)
+
+
 def read_at(fd: int, count: int, offset: int) -> bytes:
     """Up to `count` bytes from `offset`; fewer only at the end of the file."""
     if sys.platform == "win32":

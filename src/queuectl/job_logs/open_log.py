@@ -13,7 +13,13 @@ from queuectl.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.job_logs.cutting import Cutter
+
+
+def _always() -> bool:
+    return True
 
 
 class OpenLog:
@@ -49,29 +55,41 @@ class OpenLog:
                 os.truncate(self._path, self.start)  # The descriptor may only append.
             else:
                 os.ftruncate(self.fd, self.start)
-        with contextlib.suppress(OSError):
-            os.close(self.fd)
-        self.fd = -1
+        self._close_file()
 
-    def limit(self) -> None:
+    def limit(self, may_cut: Callable[[], bool] = _always) -> None:
         """Keep this part of the log from outgrowing `max_bytes`; call it about once a second.
 
         Costs one fstat while the part is small enough. From when it is not, a thread keeps
         cutting it until `close`, because giving back what a fast writer wrote in a second can
-        take 100 ms.
+        take 100 ms. Nothing is cut while `may_cut`, which the thread asks too, says no: then the
+        job may have been taken from this worker, and what comes next be a later run's.
         """
         if self._cutter is None and self._is_too_long(os.fstat(self.fd).st_size):
             # Tried again the next time: the command must not suffer.
             with contextlib.suppress(OSError):
-                self._cutter = self._new_cutter()
-                self._cutter.start()
+                cutter = self._new_cutter(may_cut)
+                try:
+                    cutter.start()
+                except RuntimeError:  # The machine has no room for another thread.
+                    cutter.abandon()
+                else:
+                    self._cutter = cutter
 
-    def close(self, outcome_text: str, finished_at: int, seconds: float) -> int:
+    def close(
+        self,
+        outcome_text: str,
+        finished_at: int,
+        seconds: float,
+        may_cut: Callable[[], bool] = _always,
+    ) -> int:
         """Write the closing line, close the file, and return the offset at which this part ends.
 
         The line reads `[queuectl] attempt 1 ended <finished_at> after <seconds>s: <outcome_text>`.
         A full disk costs the line, and is no error: the outcome matters more. A part that is too
-        long is cut to its limit first, which can take some 25 ms for 64 MiB.
+        long is cut to its limit first, which can take some 25 ms for 64 MiB, unless `may_cut` (see
+        `limit`) says no. The line is written then, too: most likely the job is still this worker's,
+        and if not, the line names its attempt.
         """
         line = (
             f"[queuectl] attempt {self._attempt} ended {iso(finished_at)}"
@@ -82,7 +100,7 @@ class OpenLog:
             self.start = 0
         try:
             if self._cutter is None and self._is_too_long(end):
-                self._cutter = self._new_cutter()
+                self._cutter = self._new_cutter(may_cut)
             if self._cutter is not None:
                 self._cutter.finish()
                 end = os.lseek(self.fd, 0, os.SEEK_END)
@@ -93,18 +111,35 @@ class OpenLog:
             end = (_write if end == self._header_end else _append)(self.fd, line)
         except OSError:
             pass  # A full disk.
+        self._close_file()
+        return end
+
+    def abandon(self) -> int:
+        """Close the file as it is: the job was taken from this worker, and a later run of it may be
+        writing into the same file by now. Returns its length.
+
+        No line either: whoever took the job away has written, or writes before the job runs again,
+        that this attempt ended with its worker (see `append_lost`). A second one would stand in the
+        middle of the later run's part, and say another thing than the recorded outcome.
+        """
+        if self._cutter is not None:
+            self._cutter.abandon()
+        end = os.lseek(self.fd, 0, os.SEEK_END)
+        self._close_file()
+        return end
+
+    def _close_file(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self.fd)
         self.fd = -1
-        return end
 
     def _is_too_long(self, size: int) -> bool:
         return 0 < self.max_bytes < size - self.start
 
-    def _new_cutter(self) -> Cutter:
+    def _new_cutter(self, may_cut: Callable[[], bool]) -> Cutter:
         from queuectl.job_logs.cutting import Cutter
 
-        return Cutter(self.fd, self._path, self.start, self.max_bytes)
+        return Cutter(self.fd, self._path, self.start, self.max_bytes, may_cut)
 
 
 class NoLog:
@@ -114,14 +149,19 @@ class NoLog:
     fd = -1
     start = None
 
-    def limit(self) -> None:
+    def limit(self, _may_cut: Callable[[], bool]) -> None:
         """There is nothing to limit."""
 
     def discard(self) -> None:
         """There is nothing to take back."""
 
-    def close(self, _outcome_text: str, _finished_at: int, _seconds: float) -> None:
+    def close(
+        self, _outcome_text: str, _finished_at: int, _seconds: float, _may_cut: Callable[[], bool]
+    ) -> None:
         """There is nowhere to say how it ended."""
+
+    def abandon(self) -> None:
+        """There is nothing to close."""
 
 
 def header(
@@ -136,12 +176,44 @@ def header(
     ).encode()
 
 
-def append_lost(fd: int, attempt: int, ended_at: int) -> None:
-    """The closing line of an attempt whose worker was lost; closes the file."""
+def append_lost(fd: int, attempt: int, ended_at: int) -> bool:
+    """The closing line of an attempt whose worker was lost, where one is missing; closes the file.
+    Returns whether the attempt had begun.
+    """
+    begun = True
     with contextlib.suppress(OSError):
-        _append(fd, f"[queuectl] attempt {attempt} ended {iso(ended_at)}: worker lost\n".encode())
+        number, word = _last_line(fd)
+        # Its own closing line may be that of a run before a `retry`, which begins to count anew.
+        # That cannot be told, and what may have run is taken to have run.
+        begun = number is None or (number == attempt and word == b"ended")
+        if number is None:
+            line = f"[queuectl] attempt {attempt} ended {iso(ended_at)}: worker lost\n"
+            _append(fd, line.encode())
     with contextlib.suppress(OSError):
         os.close(fd)
+    return begun
+
+
+_LONGEST_CLOSING_LINE = 4096  # and more than that
+
+
+def _last_line(fd: int) -> tuple[int | None, bytes]:
+    """The attempt that ended, or was not started, by the log's last line, and which of these words;
+    no number when that line says nothing of the kind.
+    """
+    size = os.lseek(fd, 0, os.SEEK_END)
+    start = max(size - _LONGEST_CLOSING_LINE, 0)
+    before, _, line = files.read_at(fd, size - start, start).rpartition(b"\n")
+    own, _, said = before.rpartition(b"\n")[2].partition(b" attempt ")
+    number, _, words = said.partition(b" ")
+    if (
+        line == b""
+        and own == b"[queuectl]"
+        and number.isdigit()
+        and (words.startswith(b"ended ") or words == b"was not started")
+    ):
+        return int(number), words.split()[0]
+    return None, b""
 
 
 def _append(fd: int, line: bytes) -> int:

@@ -186,6 +186,8 @@ def _folder(value: object) -> str:
 
 def _whole(name: str, low: int, high: int) -> Callable[[object], int]:
     def check(value: object) -> int:
+        if type(value) is float and value.is_integer():  # Some programs write every number so.
+            value = int(value)
         if type(value) is not int or not low <= value <= high:
             raise InvalidInput(
                 f"{name} must be a whole number from {low} to {high}, not {_said(value)}"
@@ -195,7 +197,7 @@ def _whole(name: str, low: int, high: int) -> Callable[[object], int]:
     return check
 
 
-def _number(name: str, high: int, what: str = "a number") -> Callable[[object], float]:
+def _number(name: str, high: float, what: str = "a number") -> Callable[[object], float]:
     def check(value: object) -> float:
         # Not a number compares false, and so is refused with what is out of range.
         if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 <= value <= high):
@@ -205,7 +207,8 @@ def _number(name: str, high: int, what: str = "a number") -> Callable[[object], 
     return check
 
 
-def _length(name: str, high: int) -> Callable[[object], float]:
+def length(name: str, high: float) -> Callable[[object], float]:
+    """The check of a length of time: seconds, or text such as '5m'; up to `high` seconds."""
     number = _number(name, high, "a number of seconds")
 
     def check(value: object) -> float:
@@ -253,7 +256,7 @@ def _past_time(name: str) -> Callable[[object], int]:
 
 def _only(name: str, constant: object) -> Callable[[object], object]:
     def check(value: object) -> object:
-        if type(value) is not type(constant) or value != constant:
+        if isinstance(value, bool) or value != constant:
             raise InvalidInput(
                 f"{name} must be {_said(constant)} in a new job, not {_said(value)}",
                 hint=f"Leave {name} out.",
@@ -282,8 +285,8 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "priority": _whole("priority", -1_000_000, 1_000_000),
     "max_retries": _whole("max_retries", 0, 1000),
     "backoff_base": _number("backoff_base", 3600),
-    "timeout": _length("timeout", 31_536_000),
-    "delay": _length("delay", 315_360_000),
+    "timeout": length("timeout", 31_536_000),
+    "delay": length("delay", 315_360_000),
     "run_at": _time("run_at"),
     "next_run_at": _time("next_run_at"),
     "on_lost": _choice("on_lost", "retry", "fail", "hold"),

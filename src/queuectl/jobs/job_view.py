@@ -40,6 +40,17 @@ class Job(NamedTuple):
     cancel_requested_at: int | None
 
 
+SORT_KEYS = {
+    "created": "created_at",
+    "updated": "updated_at",
+    "next_run": "next_run_at",
+    "priority": "priority",
+    "attempts": "attempts",
+    "id": "id",
+}
+"""What a list of jobs can be sorted by, and the field that this is."""
+
+
 class Attempt(NamedTuple):
     """One run of a job. Times are microseconds since the epoch (UTC)."""
 

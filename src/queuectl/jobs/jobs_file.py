@@ -8,7 +8,7 @@ from itertools import chain
 
 from queuectl.errors import InvalidInput
 from queuectl.jobs.job import NewJob, new_ids
-from queuectl.jobs.spec import Defaults, decode_text_file, job_from_fields
+from queuectl.jobs.spec import Defaults, decode_text_file, job_from_fields, refuse_hidden
 from queuectl.jobs.strict_json import parse_object
 from queuectl.text import visible
 
@@ -38,6 +38,7 @@ def read_jobs(
             continue
         try:
             fields = parse_object(decode_text_file(line, "the line"), one_line=True)
+            refuse_hidden(fields)
             job = job_from_fields(fields, defaults=defaults, now=now, zone=zone, id=id)
             if job.id is id:
                 id = next(ids)

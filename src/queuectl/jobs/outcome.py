@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Outcome:
     """How one attempt ended. Make one with the functions below, a function a case."""
 
-    __slots__ = ("error", "exit_code", "kind", "signal")
+    __slots__ = ("begun", "error", "exit_code", "kind", "signal")
 
     def __init__(
         self,
@@ -22,8 +22,11 @@ class Outcome:
         exit_code: int | None = None,
         signal: int | None = None,
         error: str | None = None,
+        begun: bool = True,
     ) -> None:
         self.kind = kind
+        self.begun = begun
+        """False when the attempt was only claimed: it took no time."""
         self.exit_code = exit_code
         self.signal = signal
         self.error = error
@@ -75,6 +78,9 @@ def interrupted(exit_code: int | None, signal: int | None) -> Outcome:
 LOST = Outcome("lost", error="worker lost")
 """The worker died, or stopped answering, before it could say how the attempt ended."""
 
+LOST_BEFORE_START = Outcome("lost", error="worker lost before the command was started", begun=False)
+"""The worker had claimed the job, and was lost before its turn came."""
+
 
 class Policy:
     """The settings that decide for a job that leaves them open."""
@@ -124,7 +130,7 @@ def judge(claim: Claim, outcome: Outcome, policy: Policy) -> Verdict:
     if outcome.kind == "interrupted":
         return Verdict(State.PENDING, attempts - 1, losses)
     if outcome.kind == "lost":
-        return _after_loss(claim, policy)
+        return _after_loss(claim, policy, begun=outcome.begun)
     return _after_failure(claim, losses, policy)
 
 
@@ -136,12 +142,15 @@ def _after_failure(claim: Claim, losses: int, policy: Policy) -> Verdict:
     return Verdict(State.FAILED, claim.attempt, losses, delay)
 
 
-def _after_loss(claim: Claim, policy: Policy) -> Verdict:
+def _after_loss(claim: Claim, policy: Policy, *, begun: bool) -> Verdict:
     losses = claim.losses + 1
     limit = policy.max_losses if claim.max_losses is None else claim.max_losses
-    if claim.on_lost == "hold" or losses >= limit:
+    # on_lost is about a command that may have done part of its work. The loss counts all the same:
+    # a job that kills its workers can remove the signs of having begun.
+    on_lost = claim.on_lost if begun else "retry"
+    if on_lost == "hold" or losses >= limit:
         return Verdict(State.DEAD, claim.attempt, losses)
-    if claim.on_lost == "fail":
+    if on_lost == "fail":
         return _after_failure(claim, losses, policy)
     # A worker's death says little about the job: it may run again at once, even past
     # max_retries. What ends a job that kills its workers is the limit on losses above.

@@ -11,7 +11,7 @@ import os
 from queuectl.errors import InvalidInput
 from queuectl.jobs.fields import CHECKS, all_of, named, string, unknown
 from queuectl.jobs.job import NewJob, new_id
-from queuectl.text import visible
+from queuectl.text import HIDDEN, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def job_from_json(
     try:
         text = decode_text_file(document, "the job") if isinstance(document, bytes) else document
         fields = parse_object(text.removeprefix("\ufeff"))
+        if not overrides or "env" not in overrides:
+            refuse_hidden(fields)
         if overrides:
             if not overrides.keys().isdisjoint(_START):
                 fields = {name: fields[name] for name in fields if name not in _START}
@@ -115,6 +117,21 @@ def job_from_json(
         if not source:
             raise
         raise InvalidInput(f"{visible(source, 200)}: {problem.message}", problem.hint) from None
+
+
+def refuse_hidden(fields: Mapping[str, object]) -> None:
+    """Raises InvalidInput when a job that was read back has lost the values of its environment:
+    its command would get the stars for a password.
+    """
+    env = fields.get("env")
+    if not isinstance(env, dict):
+        return
+    for name, value in env.items():
+        if value == HIDDEN:
+            raise InvalidInput(
+                f"env {visible(name, 40)} is {HIDDEN}, which stands for a value that was not shown",
+                hint="Write the value itself, or show the job with --show-env.",
+            )
 
 
 def decode_text_file(data: bytes, what: str) -> str:

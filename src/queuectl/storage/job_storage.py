@@ -44,7 +44,8 @@ class JobStorage(Protocol):
     ) -> Iterator[Job]:
         """Jobs in any of `states` (all states if empty), read as they are asked for.
 
-        `sort` is one of `SORT_KEYS`. Sorting by anything but `created` reads every match first.
+        `sort` is one of the `SORT_KEYS` of `queuectl.jobs.job_view`. Sorting by anything but
+        `created` reads every match first.
         """
 
     def counts(self) -> dict[State, int]:
@@ -99,7 +100,10 @@ class JobStorage(Protocol):
         """What an integrity check of the whole database finds wrong, a line each. Slow."""
 
     def backup(self, path: str) -> None:
-        """Writes a consistent copy to a new file, while the queue goes on."""
+        """Writes a consistent copy to a new file, while the queue goes on: all of it, or none.
+
+        Raises CouldNotDo when there is a file, EnvironmentFault when it cannot be written.
+        """
 
     def close(self) -> None:
         """Ends the connection."""
@@ -136,12 +140,18 @@ class WorkerStorage(Protocol):
         """The registered workers, oldest first."""
 
     def fence(self, worker_id: str) -> list[Claim]:
-        """Gives a worker up for lost: from now on it can write nothing. Returns what it held."""
+        """Gives a worker up for lost: from now on it can write nothing. Returns what it holds; for
+        a worker given up already this writes nothing.
+        """
 
     def rescue(
-        self, worker_id: str, decide: Callable[[Claim], Verdict], outcome: Outcome
+        self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]
     ) -> list[tuple[Claim, Verdict]]:
-        """Takes every job from a fenced worker, as `decide` says, and forgets the worker."""
+        """Takes every job from a fenced worker, as `decide` says, and forgets the worker.
+
+        `decide` is asked once for each, while nobody else can take them. An attempt that had not
+        begun ended when it was claimed.
+        """
 
     def watch(self, poll_seconds: float) -> ChangeWatch:
         """A way to sleep until somebody else changes the database; `poll_seconds` is how often to

@@ -109,6 +109,3 @@ else:
         "id name host boot_id process_space pid process_started slots mode started_at"
         " heartbeat_at lease_seconds lease_left_seconds stop_requested_at fenced_at running",
     )
-
-SORT_KEYS = ("created", "updated", "next_run", "priority", "attempts", "id")
-"""What a list of jobs can be sorted by."""

@@ -110,6 +110,59 @@ def test_an_endless_writer_does_not_fill_the_disk(
     assert closing <= LIMIT + 2 * 4096
 
 
+@IN_LINUX
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_log_that_its_command_removed_does_not_fill_the_disk(
+    logs: JobLogs, numbers: Callable[[int], Numbers], is_replaced: bool
+) -> None:
+    """The command's output still goes into the file that has no name any more, and that is cut; what
+    stands in its place is left alone.
+    """
+    log = begin(logs, max_bytes=LIMIT)
+    path = Path(logs.path("a"))
+    path.unlink()
+    if is_replaced:
+        path.write_bytes(b"another" * LIMIT)
+    writer = numbers(log.fd)
+
+    def has_written_much() -> bool:
+        log.limit()
+        return os.fstat(log.fd).st_size > 100 * LIMIT
+
+    wait_until(has_written_much)
+    writer.stop()
+    wait_until_cut(log)
+    assert disk_use(log) <= LIMIT + 4 * 4096
+    end(log)
+    assert path.exists() == is_replaced
+    if is_replaced:
+        assert path.read_bytes() == b"another" * LIMIT
+
+
+def test_where_no_thread_can_be_started_it_is_tried_again(
+    logs: JobLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without room for another thread costs nothing but time: no error, no descriptor; the
+    log is cut as soon as there is room.
+    """
+    log = begin(logs, max_bytes=LIMIT)
+    os.write(log.fd, b"y\n" * LIMIT)
+    before = os.listdir("/dev/fd")
+
+    def cannot_start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot_start)
+        for _ in range(3):
+            log.limit()
+            assert os.listdir("/dev/fd") == before
+    log.limit()
+    wait_until_cut(log)
+    end(log)
+    assert os.path.getsize(logs.path("a")) <= LIMIT + 2 * 4096
+
+
 @pytest.mark.parametrize("can_punch", [True, False])
 def test_a_part_that_was_never_looked_at_is_cut_at_the_end(
     logs: JobLogs,
@@ -222,3 +275,121 @@ def test_a_command_may_empty_a_log_that_was_cut(logs: JobLogs) -> None:
     after = end(log)
     assert whole(logs).startswith(b"new\n" * 10 + b"[queuectl] attempt 1 ended")
     assert (log.start, after) == (0, len(whole(logs)))
+
+
+class Leave:
+    """Leave to cut, which may be taken away; counts how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.given = True
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.given
+
+
+def write_much(log: OpenLog) -> bytes:
+    """Write five times the limit into a part; returns it."""
+    output = b"".join(b"%011d\n" % n for n in range(5 * LIMIT // 12))
+    os.write(log.fd, output)
+    return output
+
+
+@pytest.mark.parametrize("can_punch", [True, False])
+def test_what_a_later_run_writes_is_not_cut_without_leave(
+    logs: JobLogs, can_punch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it may not cut any more, neither the thread nor the end touches what another worker's run
+    of the job writes into the same file; the closing line names its own attempt.
+    """
+    if not can_punch:
+        monkeypatch.setattr(cutting, "punch_hole", refuse_to_punch)
+    leave = Leave()
+    log = begin(logs, max_bytes=LIMIT)
+    write_much(log)
+    log.limit(leave)
+    wait_until(lambda: b" bytes were cut here " in whole(logs))
+    leave.given = False
+    later = begin(logs, attempt=2)
+    output = write_much(later)
+    asked = leave.asked
+    wait_until(lambda: leave.asked > asked + 1)
+    before = whole(logs)
+    log.close("succeeded", 0, 0.0, leave)
+    after = whole(logs)
+    assert output in before
+    assert after.startswith(before)
+    assert re.fullmatch(rb"\[queuectl\] attempt 1 ended [^\n]*\n", after[len(before) :])
+    later.abandon()
+
+
+def test_a_part_without_leave_stays_as_long_as_it_is(logs: JobLogs) -> None:
+    """One that may not be cut, and never was, keeps every byte, and needs no thread."""
+    log = begin(logs, max_bytes=LIMIT)
+    output = write_much(log)
+    log.close("succeeded", 0, 0.0, lambda: False)
+    assert output in whole(logs)
+
+
+def test_an_abandoned_part_is_closed_as_it_is(logs: JobLogs) -> None:
+    """After the job was taken away nothing is cut, moved or added, also when a cut had begun."""
+    log = begin(logs, max_bytes=LIMIT)
+    write_much(log)
+    cutter = log._cutter = log._new_cutter(lambda: True)  # not started: it cuts when it is told to
+    cutter._shorten()
+    later = begin(logs, attempt=2)
+    write_much(later)
+    before, size = whole(logs), os.path.getsize(logs.path("a"))
+    assert log.abandon() == size == os.path.getsize(logs.path("a"))
+    assert whole(logs) == before
+    later.abandon()
+
+
+def test_an_abandoned_part_leaves_nothing_open(logs: JobLogs) -> None:
+    """Its descriptors and its thread are given back."""
+    threads, descriptors = threading.active_count(), os.listdir("/dev/fd")
+    log = begin(logs, max_bytes=LIMIT)
+    write_much(log)
+    log.limit()
+    assert threading.active_count() == threads + 1
+    log.abandon()
+    assert threading.active_count() == threads
+    assert os.listdir("/dev/fd") == descriptors
+
+
+@IN_LINUX
+def test_a_move_that_has_begun_stops_when_leave_ends(
+    logs: JobLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is taken away while the rest is being moved up, and a later run begins to write: the
+    hole is opened again, the file is not shortened, and the later run's bytes are all there.
+    """
+    monkeypatch.setattr(cutting, "_CHUNK", 4096)
+    log = begin(logs, max_bytes=LIMIT)
+    header = os.fstat(log.fd).st_size
+    write_much(log)
+    log.limit()
+    wait_until_cut(log)
+    asked = 0
+    cutter = log._cutter
+    assert cutter is not None
+
+    def taken_away() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            later = begin(logs, attempt=2)
+            os.write(later.fd, b"of the later run\n")
+            later.abandon()
+        return asked < 5
+
+    cutter._ended.set()
+    cutter._thread.join()
+    cutter._may_cut = taken_away
+    end(log)
+    text = whole(logs)
+    of_later = text.index(b"[queuectl] attempt 2 of 4 started")
+    check_cut_numbers(text[header:of_later])
+    assert b"\nof the later run\n[queuectl] attempt 1 ended" in text
+    assert asked == 5

@@ -106,7 +106,7 @@ def test_following_a_log_that_is_cut_repeats_and_drops_nothing(
 
     monkeypatch.setattr(following, "last_cut", last_cut)
     log = begin(logs, max_bytes=LIMIT)
-    cutter = log._cutter = log._new_cutter()  # not started: it cuts when it is told to
+    cutter = log._cutter = log._new_cutter(lambda: True)  # not started: it cuts when it is told to
     reader = Reader(logs)
 
     def write_and_cut(first: int) -> None:

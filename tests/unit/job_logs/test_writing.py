@@ -157,3 +157,62 @@ def test_an_attempt_that_was_not_begun_leaves_no_line(logs: JobLogs) -> None:
     begin(logs, attempt=2).discard()
     assert whole(logs) == before
     assert os.listdir("/dev/fd") == descriptors
+
+
+STARTED = b"[queuectl] attempt 1 of 4 started\n"
+ENDED = b"[queuectl] attempt 1 ended 2026-11-24T04:00:00.135456Z after 0.012s: exit status 1\n"
+LOST = b"[queuectl] attempt 1 ended 2026-11-24T04:00:00.135456Z: worker lost\n"
+NOT_STARTED = b"[queuectl] attempt 1 was not started\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "attempt", "begun", "is_closed"),
+    [
+        (None, 1, False, False),
+        (b"", 1, True, True),
+        (STARTED, 1, True, True),
+        (STARTED + b"output", 1, True, True),
+        (STARTED + ENDED, 1, True, False),
+        (STARTED + LOST, 1, True, False),
+        (STARTED + NOT_STARTED, 1, False, False),
+        (STARTED + ENDED, 2, False, False),
+        (STARTED + LOST, 2, False, False),
+        (STARTED + NOT_STARTED, 2, False, False),
+        (STARTED + ENDED + b"left behind\n", 2, True, True),
+        (STARTED + ENDED[:-1], 2, True, True),
+        (STARTED + ENDED[:20], 2, True, True),
+        (STARTED + b"said " + ENDED, 2, True, True),
+        (STARTED + b"x" * 100_000 + b"\n" + ENDED, 2, False, False),
+        (ENDED, 12, False, False),
+        (ENDED + b"[queuectl] attempt 2 of 4 started\n", 2, True, True),
+    ],
+)
+def test_a_lost_attempt_is_closed_once_if_it_had_begun(
+    logs: JobLogs, text: bytes | None, attempt: int, begun: bool, is_closed: bool
+) -> None:
+    """Its closing line is written where one is missing. A log that is not there, or ends with another
+    attempt's closing line, shows that it had not begun, and stays as it is.
+    """
+    path = Path(logs.path("a"))
+    if text is not None:
+        path.write_bytes(text)
+    before = os.listdir("/dev/fd")
+    assert logs.close_lost("a", attempt, 1_795_492_800_135_456) == begun
+    assert os.listdir("/dev/fd") == before
+    if text is None:
+        assert not path.exists()
+        return
+    line = LOST.replace(b" 1 ", b" %d " % attempt)
+    if text and not text.endswith(b"\n"):
+        line = b"\n" + line
+    assert path.read_bytes() == text + (line if is_closed else b"")
+    assert logs.close_lost("a", attempt, 1_795_492_800_135_457) == begun
+    assert path.read_bytes() == text + (line if is_closed else b"")
+
+
+def test_a_log_that_cannot_be_read_says_nothing_against_a_beginning(logs: JobLogs) -> None:
+    """What may have run is taken to have run."""
+    os.mkdir(logs.path("a"))
+    os.symlink("elsewhere", logs.path("b"))
+    assert logs.close_lost("a", 1, 0)
+    assert logs.close_lost("b", 1, 0)

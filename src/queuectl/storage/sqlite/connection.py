@@ -19,7 +19,7 @@ from queuectl.errors import (
     QueueNotFound,
 )
 from queuectl.storage.sqlite import migrate
-from queuectl.text import visible
+from queuectl.text import typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,15 +44,21 @@ def connect(path: str, *, create: bool) -> apsw.Connection:
                     f"there is no queue at {visible(path)}", hint="Make one with: queuectl init"
                 )
             create_private(path)
-        elif not create and os.path.isfile(path) and not os.path.getsize(path):
-            raise QueueNotFound(
-                f"{visible(path)} is empty: there is no queue in it",
-                hint="Make one with: queuectl init",
-            )
         elif os.path.isdir(path):
             raise DatabaseError(
                 f"{visible(path)} is a folder, not a database",
-                hint="Name a file, for example: --db " + visible(os.path.join(path, "queuectl.db")),
+                hint="Name a file, for example: "
+                + typed("--db", os.path.join(path, "queuectl.db")),
+            )
+        elif not os.path.isfile(path):
+            raise DatabaseError(
+                f"{visible(path)} is a device or a pipe, not a database",
+                hint="Name another file with --db or QUEUECTL_DB_PATH.",
+            )
+        elif not create and not os.path.getsize(path):
+            raise QueueNotFound(
+                f"{visible(path)} is empty: there is no queue in it",
+                hint="Make one with: queuectl init",
             )
         db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
@@ -76,7 +82,11 @@ def create_private(path: str) -> bool:
         return False
     except OSError as error:
         folder = os.path.dirname(os.path.abspath(path))
-        hint = "" if os.path.isdir(folder) else f"Make the folder first: mkdir -p {visible(folder)}"
+        hint = (
+            ""
+            if os.path.isdir(folder)
+            else f"Make the folder first: {typed('mkdir', '-p', folder)}"
+        )
         raise EnvironmentFault(
             f"cannot create {visible(path)}: {error.strerror}", hint=hint
         ) from None

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
-
 import apsw
 
-from queuectl.errors import CouldNotDo, DuplicateJobId, InvalidInput, JobNotFound, WrongState
+from queuectl.errors import DuplicateJobId, InvalidInput, JobNotFound, WrongState
 from queuectl.jobs.lifecycle import FINISHED, WAITING, State, may, sources
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import (
     connect,
-    create_private,
     fetch,
     fetch_one,
     snapshot,
     transaction,
     translated,
 )
-from queuectl.storage.sqlite.disk import sync_file, sync_folder
-from queuectl.text import visible
+from queuectl.text import typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +81,7 @@ class SqliteJobStorage:
         except apsw.ConstraintError:
             raise DuplicateJobId(
                 f"a job with the id {visible(current)!r} is already in the queue",
-                hint=f"Look at it with: queuectl show {visible(current)}",
+                hint=f"Look at it with: {typed('queuectl', 'show', current)}",
             ) from None
 
     # ---- looking
@@ -284,34 +280,9 @@ class SqliteJobStorage:
         return [] if found == ["ok"] else found
 
     def backup(self, path: str) -> None:
-        if os.path.lexists(path):
-            raise _exists(path)
-        # Under another name until it is whole and on the disk.
-        part = f"{path}.{os.getpid()}.part"
-        create_private(part)
-        try:
-            with translated(path):
-                self._copy_to(part)
-            sync_file(part)
-            os.link(part, path)
-            sync_folder(path)
-        except FileExistsError:
-            raise _exists(path) from None
-        finally:
-            os.unlink(part)
+        from queuectl.storage.sqlite.backup import back_up
 
-    def _copy_to(self, path: str) -> None:
-        try:
-            # One read transaction over the whole file: what is copied is one moment of the queue.
-            self._db.execute("VACUUM INTO ?", (path,))
-        except apsw.CorruptError:
-            with translated(self.path):
-                raise
-        copy = apsw.Connection(path)
-        try:
-            copy.execute("PRAGMA journal_mode = WAL")
-        finally:
-            copy.close()
+        back_up(self._db, self.path, path)
 
     # ---- within a transaction
 
@@ -360,12 +331,6 @@ def _job(row: Sequence[object]) -> Job:
     return job(row)
 
 
-def _exists(path: str) -> CouldNotDo:
-    return CouldNotDo(
-        f"{visible(path)} exists already", hint="Name a file that does not exist yet."
-    )
-
-
 def _not_found(reference: str) -> JobNotFound:
     return JobNotFound(
         f"there is no job {visible(reference, 200)!r}",
@@ -375,7 +340,7 @@ def _not_found(reference: str) -> JobNotFound:
 
 def _wrong_state(job_id: str, state: State, done: str, allowed: Sequence[State]) -> WrongState:
     if state == State.PROCESSING:
-        hint = f"Stop it first: queuectl cancel {visible(job_id)}"
+        hint = f"Stop it first: {typed('queuectl', 'cancel', job_id)}"
     elif state in WAITING and State.DEAD in allowed:
         hint = "A worker will run it when its time comes; there is nothing to do."
     else:

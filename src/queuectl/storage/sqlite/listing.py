@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from queuectl.jobs.job_view import SORT_KEYS
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import fetch, translated
 from queuectl.storage.sqlite.rows import job
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 
-_ORDER = {
-    "updated": "updated_at",
-    "next_run": "next_run_at",
-    "priority": "priority",
-    "attempts": "attempts",
-    "id": "id",
-}
 _FIRST, _LAST = -(2**63), 2**63 - 1
 
 
@@ -46,7 +40,7 @@ def pages(
     direction = "DESC" if descending else "ASC"
     if sort == "created":
         return _by_arrival(db, path, chosen, direction, limit)
-    return _sorted(db, path, chosen, f"{_ORDER[sort]} {direction}, seq {direction}", limit)
+    return _sorted(db, path, chosen, f"{SORT_KEYS[sort]} {direction}, seq {direction}", limit)
 
 
 def _by_arrival(

@@ -74,7 +74,8 @@ class SqliteWorkerStorage:
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
         values = (self._clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
         with translated(self.path):
-            if self._db.execute(sql.RENEW_LEASE, values).fetchone() is None:
+            # All rows are read: a commit that fails after the first one would go unnoticed.
+            if not fetch(self._db, sql.RENEW_LEASE, values):
                 self._check_standing(worker_id)
 
     def _lease_end(self, lease_seconds: float) -> int:
@@ -163,14 +164,15 @@ class SqliteWorkerStorage:
     def fence(self, worker_id: str) -> list[Claim]:
         with translated(self.path), transaction(self._db):
             self._db.execute(
-                "UPDATE workers SET fenced_at = coalesce(fenced_at, ?) WHERE id = ?",
+                # Nothing is written the second time: it is asked again and again during a rescue.
+                "UPDATE workers SET fenced_at = ? WHERE id = ? AND fenced_at IS NULL",
                 (self._clock.now(), worker_id),
             )
             rows = fetch(self._db, sql.HELD_BY, (worker_id,))
         return [Claim._make(row[:13]) for row in rows]
 
     def rescue(
-        self, worker_id: str, decide: Callable[[Claim], Verdict], outcome: Outcome
+        self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]
     ) -> list[tuple[Claim, Verdict]]:
         with translated(self.path), transaction(self._db):
             now = self._clock.now()  # After the wait for the lock: in the order of the commits.
@@ -179,10 +181,11 @@ class SqliteWorkerStorage:
             for row in held:
                 claim = Claim._make(row[:13])
                 worker, started_at = row[13:]
+                outcome, verdict = decide(claim)
                 # The clock may have been set back since it began.
-                ended = max(now, started_at)
+                ended = max(now, started_at) if outcome.begun else started_at
                 settlements.append(
-                    Settlement(claim, outcome, decide(claim), worker, started_at, ended, None, None)
+                    Settlement(claim, outcome, verdict, worker, started_at, ended, None, None)
                 )
             self._settle(worker_id, settlements, now)
             self._db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+
+from queuectl.clock import Clock
+from tests.cli.support import Cli
+
+HOUR = 3_600_000_000
+
+
+def test_a_clock_that_was_set_back_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job from the future tells of it, and the advice says which jobs wait for longer, and which
+    do not.
+    """
+    now = Clock.now
+    with monkeypatch.context() as patch:
+        patch.setattr(Clock, "now", lambda clock: now(clock) + HOUR)
+        cli.enqueue()
+        assert "clock: agrees" in cli.done("doctor").out
+    ran = cli("doctor")
+    assert ran.status == 1
+    assert "WRONG   clock: the newest job was queued 1h in the future" in ran.out
+    assert "--run-at" in ran.out
+    assert "A retry waits no longer than its backoff" in ran.out
+
+
+def test_clocks_that_differ_a_little_are_no_fault(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine's clock may be some seconds ahead."""
+    now = Clock.now
+    with monkeypatch.context() as patch:
+        patch.setattr(Clock, "now", lambda clock: now(clock) + 30_000_000)
+        cli.enqueue()
+    assert "clock: agrees" in cli.done("doctor").out
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--fix"]])
+def test_a_file_in_place_of_the_logs_is_one_finding(cli: Cli, words: list[str]) -> None:
+    """What makes one check impossible is told with its way out, and the others are still made."""
+    cli.enqueue()
+    (cli.folder / "job_logs").write_text("")
+    ran = cli(*words)
+    assert ran.status == 1
+    assert f"WRONG   logs: {cli.folder}/job_logs is not a folder" in ran.out
+    assert f"mv {cli.folder}/job_logs {cli.folder}/job_logs.old" in ran.out
+    assert "ok      database: sound" in ran.out
+    assert "ok      pidfile: no background worker" in ran.out
+
+
+def test_a_check_that_the_system_refuses_does_not_end_the_others(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody foresaw in one check is its finding, with the place."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/x")
+
+    cli.enqueue()
+    monkeypatch.setattr("queuectl.engine.doctor.shutil.disk_usage", refuse)
+    ran = cli("doctor")
+    assert ran.status == 1
+    assert "WRONG   disk: cannot be checked: /x: Permission denied" in ran.out
+    assert "ok      logs" in ran.out
+
+
+def test_a_folder_in_place_of_the_pidfile_is_in_the_way(cli: Cli) -> None:
+    """What no background worker could replace is not taken for a file that one left behind."""
+    cli.enqueue()
+    (cli.folder / "queuectl.pid").mkdir()
+    ran = cli("doctor")
+    assert ran.status == 1
+    assert "queuectl.pid is not a file: no worker can start in the background" in ran.out
+    assert f"mv {cli.folder}/queuectl.pid {cli.folder}/queuectl.pid.old" in ran.out
+
+
+def test_a_pidfile_that_was_left_behind_is_no_fault(cli: Cli) -> None:
+    """What does no harm is not WRONG and no status 1; --fix removes it all the same."""
+    cli.enqueue()
+    (cli.folder / "queuectl.pid").write_text("4")
+    assert "ok      pidfile: left behind by a worker that is gone" in cli.done("doctor").out
+    assert "mended  pidfile" in cli.done("doctor", "--fix").out
+    assert not (cli.folder / "queuectl.pid").exists()
+
+
+def test_damage_is_not_sent_to_the_doctor(cli: Cli) -> None:
+    """Of a broken file doctor says what to do, and not to run what was just run."""
+    cli.enqueue()
+    (cli.folder / "t.db").write_bytes(cli.database.read_bytes()[:3000])
+    assert "queuectl doctor" in cli("list", "--db", "t.db").err
+    ran = cli("doctor", "--db", "t.db")
+    assert ran.status == 1
+    assert "t.db is damaged" in ran.out
+    assert "go back to the last `queuectl backup`" in ran.out
+    assert "queuectl doctor" not in ran.out
+
+
+def test_one_is_not_many(cli: Cli) -> None:
+    """A single log of a job that is gone is spoken of as one."""
+    cli.enqueue()
+    (cli.folder / "job_logs").mkdir()
+    (cli.folder / "job_logs" / "gone.log").write_text("")
+    ran = cli.done("doctor", "--fix")
+    assert "logs: 1 log of a job that is gone\n        removed 1 log\n" in ran.out
