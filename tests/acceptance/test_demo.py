@@ -99,6 +99,14 @@ def test_a_program_gets_an_object(stage: Sandbox) -> None:
     assert "$ queuectl status" in ran.stderr
 
 
+def test_quiet_prints_the_folder_alone(stage: Sandbox) -> None:
+    """With -q the tour is not told, and what it leaves is named; --db would mean nothing here."""
+    ran = stage.run("demo", "-q", seconds=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert Path(ran.stdout.rstrip("\n"), "queuectl.db").exists()
+    assert stage.run("demo", "--db", "x.db").returncode == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_everything_at_once(stage: Sandbox, number: signal.Signals) -> None:
     """Ctrl-C, or a SIGTERM, in the middle of the tour ends the worker and its commands too."""

@@ -113,6 +113,7 @@ def test_all_or_none(cli: Cli, verb: str) -> None:
     ("words", "said"),
     [
         (["cancel", "waits", "ended"], "job ended is completed and cannot be cancelled"),
+        (["cancel", "ended"], "It has ended. To run it once more: queuectl retry ended"),
         (["retry", "ended", "waits"], "job waits is pending and cannot be requeued"),
         (["delete", "--yes", "ended", "runs"], "Stop it first: queuectl cancel runs"),
     ],
@@ -142,7 +143,7 @@ def _ended(cli: Cli) -> None:
 def test_prune(cli: Cli) -> None:
     """`prune` removes what ended long enough ago, but the dead only when they are named."""
     _ended(cli)
-    assert cli.done("prune", "--older-than", "1h", "--yes").out == "Removed 0 jobs\n"
+    assert cli.done("prune", "--older-than", "1h", "--yes").out == "There is nothing to remove\n"
     assert len(cli.states()) == 4
     ran = cli.done("prune", "--older-than", "0", "--dry-run")
     assert ran.out == "Would remove 2 completed or cancelled jobs\n"
@@ -204,7 +205,7 @@ def test_destruction_is_asked_about_on_a_terminal(
 def test_destruction_needs_yes_elsewhere(
     cli: Cli, words: list[str], question: str, left: int
 ) -> None:
-    """Where nobody can answer, --yes must be given, even when nothing would be removed."""
+    """Where nobody can answer, --yes must be given, unless there is nothing to remove."""
     _ended(cli)
     ran = cli(*words)
     assert (ran.status, ran.out) == (2, "")
@@ -214,4 +215,38 @@ def test_destruction_needs_yes_elsewhere(
     cli.done(*words, "--yes")
     assert len(cli.states()) == left
     if words[0] != "delete":
-        assert cli(*words).status == 2
+        assert cli.done(*words).out == "There is nothing to remove\n"
+
+
+class _Interrupted(Terminal):
+    """A terminal at which Ctrl-C is the answer."""
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+        raise KeyboardInterrupt
+
+
+def test_interrupted_question_ends_its_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C at a question the shell's prompt begins a line of its own."""
+    cli.dead()
+    monkeypatch.setattr("sys.stdin", _Interrupted())
+    ran = cli("dlq", "purge")
+    assert (ran.status, ran.out) == (130, "")
+    assert ran.err.endswith("[y/N] \n")
+
+
+def test_hint_quotes_an_id_for_the_shell(cli: Cli) -> None:
+    """A hint can be typed as it stands, also when an id holds what a shell would take apart."""
+    cli.enqueue("true", "--id", "$(touch x)")
+    again = cli("enqueue", "--command", "true", "--id", "$(touch x)")
+    assert again.err.endswith("queuectl show '$(touch x)'\n")
+    assert "queuectl show '$(touch x)'" in cli("wait", "$(touch x)", "--timeout", "0").err
+    with hand_worker(cli.database) as worker:
+        worker.claim()
+        assert "queuectl cancel '$(touch x)'" in cli("delete", "$(touch x)").err
+
+
+def test_beginning_that_is_too_short_says_so(cli: Cli) -> None:
+    """That a job was named by too little of its id is not told as if it did not exist."""
+    cli.enqueue("true", "--id", "longer")
+    assert "A beginning of an id needs 4 or more characters" in cli("show", "lon").err
+    assert "needs 4" not in cli("show", "nope").err

@@ -140,6 +140,20 @@ def test_another_option_given_twice_counts_the_last_time(cli: Cli) -> None:
     assert cli.job("j").priority == 2
 
 
+def test_jobs_from_nothing_names_stdin(cli: Cli) -> None:
+    """Where a pipe brought no jobs, the message says so as it does of a file."""
+    assert "stdin is empty: there are no jobs in it" in cli("enqueue", "--jobs-file", "-").err
+
+
+def test_folder_that_is_none_now_is_pointed_out(cli: Cli) -> None:
+    """A job may wait for a folder that is still to be made: it is queued, with a remark."""
+    (cli.folder / "file").write_text("")
+    for place in ("file", "not/yet"):
+        ran = cli.done("enqueue", "--command", "true", "--cwd", place)
+        assert f"{cli.folder / place} is not a folder now" in ran.err
+    assert "not a folder" not in cli.done("enqueue", "--command", "true", "--cwd", ".").err
+
+
 def test_hidden_value_is_not_queued_as_the_secret(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,21 +268,28 @@ BAD = [
     (["enqueue", "--command", "a", "--id", "x\x1b[2J"], 2, "\\x1b"),
     (["enqueue", "--command", "a", "--id", "x" * 201], 2, "id"),
     (["enqueue", "--command", "a", "--id", "taken"], 4, "already in the queue"),
-    (["enqueue", "--command", "a", "--max-retries", "-1"], 2, "max_retries"),
+    (["enqueue", "--command", "a", "--max-retries", "-1"], 2, "--max-retries"),
     (["enqueue", "--command", "a", "--max-retries", "1_0"], 2, "--max-retries"),
     (["enqueue", "--command", "a", "--max-retries", "9" * 5_000], 2, "from 0 to 1000"),
     (["enqueue", "--command", "a", "--priority", "1.5"], 2, "--priority"),
-    (["enqueue", "--command", "a", "--backoff-base", "nan"], 2, "backoff_base"),
+    (["enqueue", "--command", "a", "--backoff-base", "nan"], 2, "--backoff-base"),
     (["enqueue", "--command", "a", "--backoff-base", "many"], 2, "--backoff-base"),
     (["enqueue", "--command", "a", "--backoff-base", "-1"], 2, "not -1\n"),
-    (["enqueue", "--command", "a", "--delay", "-5"], 2, "delay"),
-    (["enqueue", "--command", "a", "--delay", "soon"], 2, "delay"),
-    (["enqueue", "--command", "a", "--run-at", "whenever"], 2, "run_at"),
-    (["enqueue", "--command", "a", "--run-at", "now", "--delay", "5"], 2, "together"),
+    (["enqueue", "--command", "a", "--delay", "-5"], 2, "--delay"),
+    (["enqueue", "--command", "a", "--delay", "soon"], 2, "--delay: "),
+    (["enqueue", "--command", "a", "--run-at", "whenever"], 2, "--run-at: "),
+    (
+        ["enqueue", "--command", "a", "--run-at", "now", "--delay", "5"],
+        2,
+        "--run-at and --delay are",
+    ),
     (["enqueue", "--command", "a", "--timeout", "1e99"], 2, "timeout"),
-    (["enqueue", "--command", "a", "--on-lost", "panic"], 2, "on_lost"),
+    (["enqueue", "--command", "a", "--on-lost", "panic"], 2, "--on-lost"),
     (["enqueue", "--command", "a", "--env", "NOVALUE"], 2, "KEY=VALUE"),
     (["enqueue", "--command", "a", "--env", "=x"], 2, "env"),
+    (["enqueue", '{"command": "a"}', "--max-retries", "-1"], 2, ": --max-retries must"),
+    (["enqueue", '{"command": "a", "max_retries": -1}'], 2, ": max_retries must"),
+    (["enqueue", "--job-file", ""], 2, "cannot read '': the name of the file is empty"),
     (["enqueue", "[1]"], 2, "not a JSON object"),
     (["enqueue", '{"command": "a"'], 2, "the JSON argument"),
     (["enqueue", '{"command": "a", "comand": "b"}'], 2, "Did you mean 'command'"),
@@ -281,7 +302,7 @@ BAD = [
     (["enqueue", "--command-file", "empty.txt"], 2, "empty"),
     (["enqueue", "--command-file", "latin1.txt"], 2, "not UTF-8"),
     (["enqueue", "--jobs-file", "missing.jsonl"], 2, "missing.jsonl: No such file"),
-    (["enqueue", "--jobs-file", "empty.txt"], 2, "no jobs"),
+    (["enqueue", "--jobs-file", "empty.txt"], 2, "empty.txt is empty: there are no jobs"),
     (["enqueue", "--jobs-file", "bad.jsonl"], 2, "bad.jsonl: line 3:"),
     (
         ["enqueue", "--jobs-file", "taken.jsonl"],

@@ -139,7 +139,7 @@ def test_following_a_job_that_has_ended(cli: Cli, job_id: str) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["--attempt", "3"], 1, "has no attempt 3; it has had 2"),
+        (["--attempt", "3"], 1, "has no attempt 3; its attempts are numbered 1 to 2\n"),
         (["--attempt", "0"], 2, "--attempt must be 1 or more"),
         (["--attempt", "x"], 2, "--attempt must be a whole number"),
         (["--tail", "-1"], 2, "--tail must be 0 or more"),
@@ -165,3 +165,39 @@ def test_job_without_a_log(cli: Cli) -> None:
     assert "it has not run yet" in cli("logs", job_id, "--attempt", "1").err
     cli.done("cancel", job_id)
     assert "has no log" in cli("logs", job_id, "--follow").err
+
+
+def test_numbers_that_begin_anew_are_explained(cli: Cli, job_id: str) -> None:
+    """After a requeue a number can be that of several attempts: it is said which one is meant."""
+    cli.done("retry", job_id)
+    cli.finish(job_id, FAILED, b"again\n")
+    ran = cli("logs", job_id, "--attempt", "3")
+    assert "numbered 1 to 2, some of them alike; of these the latest is meant" in ran.err
+    assert "again\n" in cli.done("logs", job_id, "--attempt", "1").out
+    other = cli.completed("true", "--id", "other", "--priority", "9")
+    assert "job other has no attempt 3; it has had 1\n" in cli("logs", other, "--attempt", "3").err
+    cli.done("retry", other)
+    cli.finish(other)
+    ran = cli("logs", other, "--attempt", "2")
+    assert "its attempts all have the number 1, by which the latest is meant" in ran.err
+
+
+def test_log_that_is_gone_is_not_one_still_to_come(cli: Cli, job_id: str) -> None:
+    """Of a job that has run it is said that its log was there, and where."""
+    log = cli.folder / "job_logs" / "job1.log"
+    log.unlink()
+    ran = cli("logs", job_id)
+    assert (ran.status, ran.out) == (1, "")
+    assert f"job job1 has run, but its log is gone: {log}" in ran.err
+
+
+@pytest.mark.parametrize("options", [[], ["--tail", "1"], ["--follow"], ["--json"]])
+def test_folder_in_place_of_a_log_is_named(cli: Cli, job_id: str, options: list[str]) -> None:
+    """What cannot be printed is named, with a way to move it out of the way."""
+    log = cli.folder / "job_logs" / "job1.log"
+    log.unlink()
+    log.mkdir()
+    ran = cli("logs", job_id, *options)
+    assert (ran.status, ran.out) == (5, "")
+    assert f"{log} is in the place of the log of job job1" in ran.err
+    assert f"mv {log} {log}.old" in ran.err

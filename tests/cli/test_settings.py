@@ -62,6 +62,16 @@ def test_environment_that_wins_is_pointed_out(cli: Cli, monkeypatch: pytest.Monk
     assert cli.done("config", "get", "max_retries").out == "9\n"
 
 
+def test_unset_says_where_the_value_comes_from(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the environment gives is not taken for the default."""
+    cli.done("config", "set", "max_retries", "5")
+    monkeypatch.setenv("QUEUECTL_MAX_RETRIES", "7")
+    source = "QUEUECTL_MAX_RETRIES in the environment makes it 7"
+    unset = ["config", "unset", "max_retries"]
+    assert cli.done(*unset) == (0, f"max_retries is no longer set in the file; {source}\n", "")
+    assert cli.done(*unset) == (0, f"max_retries was not set in the file; {source}\n", "")
+
+
 def test_file_is_beside_the_queue_or_where_the_environment_says(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

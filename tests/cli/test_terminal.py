@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from queuectl.cli.screen import Screen, cut, progress_console, text_width
 from queuectl.cli.tables import Column, write_table
 from queuectl.config.settings import SETTINGS
-from tests.cli.support import Cli, Terminal
+from tests.cli.support import FAILED, Cli, Terminal
 from tests.support import MAIN, clean_environment
 
 if TYPE_CHECKING:
@@ -272,6 +272,14 @@ def test_argument_that_is_not_utf8(cli: Cli) -> None:
     assert cli.states() == {"j": "pending"}
 
 
+def test_locale_that_is_not_utf8_is_the_reason(cli: Cli) -> None:
+    """Where Python reads arguments in another encoding, the hint says how to start it in UTF-8."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = _run(cli.folder, "enqueue", "--command", "echo \xe9", **plain)
+    assert ran.returncode == 2
+    assert b"PYTHONUTF8=1, or in a locale such as C.UTF-8" in ran.stderr
+
+
 @pytest.mark.parametrize("options", [["--limit", "all"], ["--json"], ["-q"]])
 def test_reader_that_has_seen_enough(cli: Cli, options: list[str]) -> None:
     """`| head -1` ends a long list early and quietly."""
@@ -293,12 +301,13 @@ def test_reader_that_has_seen_enough(cli: Cli, options: list[str]) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_output_that_cannot_be_written(cli: Cli) -> None:
-    """A full disk behind stdout is an error with its reason, not a success and not a traceback."""
-    cli.enqueue()
+@pytest.mark.parametrize("words", [["list"], ["logs", "@last"], ["--help"], ["--version"]])
+def test_output_that_cannot_be_written(cli: Cli, words: list[str]) -> None:
+    """A full disk behind stdout is an error that says so, not a success and not a traceback."""
+    cli.finish(cli.enqueue(), FAILED, b"x" * 100_000)
     with open("/dev/full", "wb") as full:
         ran = subprocess.run(
-            [*MAIN, "list"],
+            [*MAIN, *words],
             cwd=cli.folder,
             env=clean_environment(),
             stdout=full,
@@ -306,7 +315,7 @@ def test_output_that_cannot_be_written(cli: Cli) -> None:
             check=False,
         )
     assert ran.returncode == 5
-    assert ran.stderr == b"queuectl: No space left on device\n"
+    assert ran.stderr == b"queuectl: cannot write to stdout: No space left on device\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

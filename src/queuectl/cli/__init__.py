@@ -11,7 +11,7 @@ from queuectl.errors import InvalidInput, QueuectlError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import NoReturn, TextIO
 
     from queuectl.cli.command import Command
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _prepare_streams()
         status = _run(arguments)
-        sys.stdout.flush()
+        _flush_stdout()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -79,6 +79,21 @@ def program() -> NoReturn:
             pass
     # All is written and closed. Python would take itself apart first, a tenth of a short command.
     os._exit(status)
+
+
+def _flush_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> QueuectlError:
+    from queuectl.cli.command import unwritable
+
+    return unwritable(error)
 
 
 def _run(arguments: list[str]) -> int:
@@ -160,7 +175,7 @@ def _general(options: list[str]) -> int:
     if "--version" in options:
         from queuectl import __version__
 
-        print(f"queuectl {__version__}")
+        _write(f"queuectl {__version__}", sys.stdout)
         return 0
     from queuectl.cli.help import overview
 
@@ -182,8 +197,17 @@ def _check_general(options: list[str]) -> None:
 
 
 def _show_help(text: str, *, asked: bool) -> int:
-    print(text, file=sys.stdout if asked else sys.stderr)
+    _write(text, sys.stdout if asked else sys.stderr)
     return 0 if asked else InvalidInput.exit_status
+
+
+def _write(text: str, stream: TextIO) -> None:
+    try:
+        print(text, file=stream)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from None
 
 
 def _prepare_streams() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.job_queue import JobQueue
 from queuectl.text import visible
 from queuectl.workspace import Workspace, find
@@ -114,9 +114,8 @@ class Context:
         if not any(map(is_alive, queue.workers())):
             self.note("No worker is running; start one with: queuectl worker-start")
 
-    def confirm(self, question: str, count: int) -> None:
-        """Lets the user decide about `count` things on a terminal; elsewhere `--yes` must be given,
-        also when there is nothing to decide about: a script should fail the first time it runs.
+    def confirm(self, question: str) -> None:
+        """Lets the user decide on a terminal; elsewhere `--yes` must be given.
 
         Raises CouldNotDo when the answer is no, InvalidInput when nobody can answer.
         """
@@ -127,10 +126,13 @@ class Context:
                 f"{question} Nobody can answer here, so nothing was done",
                 hint="Add --yes to do it without being asked.",
             )
-        if not count:
-            return
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # Else the shell's prompt would stand behind the question.
+            raise
+        if answer.strip().lower() not in ("y", "yes"):
             from queuectl.errors import CouldNotDo
 
             raise CouldNotDo("nothing was done")
@@ -139,7 +141,7 @@ class Context:
 class Command:
     """A command as its module defines it."""
 
-    __slots__ = ("configure", "examples", "run", "summary", "takes_command")
+    __slots__ = ("configure", "examples", "has_queue", "run", "summary", "takes_command")
 
     def __init__(
         self,
@@ -149,6 +151,7 @@ class Command:
         examples: str,
         configure: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
         takes_command: bool = False,
+        has_queue: bool = True,
     ) -> None:
         self.summary = summary
         self.run = run
@@ -157,6 +160,8 @@ class Command:
         self.configure = configure
         self.takes_command = takes_command
         """Whether the words behind `--` are a command to queue."""
+        self.has_queue = has_queue
+        """Whether it works on the queue that `--db` names."""
 
 
 def add_yes_option(parser: argparse.ArgumentParser) -> None:
@@ -247,7 +252,8 @@ def build_parser(name: str, command: Command) -> _Parser:
     parser.of = command
     command.configure(parser)
     common = parser.add_argument_group("Options for every command")
-    common.add_argument("--db", metavar="PATH", help="the queue's database")
+    if command.has_queue:
+        common.add_argument("--db", metavar="PATH", help="the queue's database")
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("-q", "--quiet", action="store_true", help="print ids alone, or nothing")
     common.add_argument("-h", "--help", action="help", help="show this help")
@@ -276,14 +282,41 @@ def execute(name: str, command: Command, arguments: list[str]) -> int:
             _print(result, args)
             sys.stdout.flush()  # Before the queue is closed: that can take a moment.
         except OSError as error:
-            if not result.kept or isinstance(error, BrokenPipeError):
+            if isinstance(error, BrokenPipeError) or error.filename:
                 raise
-            from queuectl.errors import EnvironmentFault
-
-            raise EnvironmentFault(error.strerror or str(error), hint=result.kept) from None
+            raise unwritable(error, result.kept) from None
     finally:
         context.close()
     return result.exit_status
+
+
+class StdoutBytes:
+    """Where bytes go that are the result of a command. Says of an error that it is stdout's."""
+
+    def write(self, data: bytes) -> int:
+        """Writes all of the bytes."""
+        try:
+            return sys.stdout.buffer.write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise unwritable(error) from None
+
+    def flush(self) -> None:
+        """Passes on what was held back."""
+        try:
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise unwritable(error) from None
+
+
+def unwritable(error: OSError, hint: str = "") -> QueuectlError:
+    """The error for a result that could not be printed."""
+    from queuectl.errors import EnvironmentFault
+
+    return EnvironmentFault(f"cannot write to stdout: {error.strerror or error}", hint=hint)
 
 
 def _print(result: Result, args: argparse.Namespace) -> None:

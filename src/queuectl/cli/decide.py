@@ -50,8 +50,10 @@ def remove_finished(
     what = f"{count:,} {' or '.join(states)} {'job' if count == 1 else 'jobs'}"
     if dry_run:
         removed, text = 0, f"Would remove {what}"
+    elif not count:
+        removed, text = 0, "There is nothing to remove"
     else:
-        context.confirm(f"Remove {what} with {'its' if count == 1 else 'their'} output?", count)
+        context.confirm(f"Remove {what} with {'its' if count == 1 else 'their'} output?")
         removed = queue.prune(states=states, older_than=older_than)
         text = f"Removed {removed:,} {'job' if removed == 1 else 'jobs'}"
     return Result(data={"matched": count, "removed": removed, "dry_run": dry_run}, text=text)
@@ -118,7 +120,7 @@ def _delete(context: Context) -> Result:
     queue = context.queue()
     ids = queue.resolve_all(context.args.ids)
     if len(ids) > 1:
-        context.confirm(f"Delete {len(ids):,} jobs and their output?", len(ids))
+        context.confirm(f"Delete {len(ids):,} jobs and their output?")
     queue.delete(ids)
     return Result(
         data={"deleted": len(ids), "ids": ids},
@@ -159,7 +161,7 @@ COMMANDS = {
         examples="""
 queuectl cancel @last
 queuectl cancel 5f2c1a 77ab02
-queuectl cancel $(queuectl list --state pending -q)
+queuectl list --state pending -q | xargs -r queuectl cancel
 """,
         configure=_configure_cancel,
     ),
@@ -168,7 +170,7 @@ queuectl cancel $(queuectl list --state pending -q)
         _retry,
         examples="""
 queuectl retry @last
-queuectl retry $(queuectl list --state cancelled -q)
+queuectl list --state cancelled -q | xargs -r queuectl retry
 """,
         configure=add_ids_argument,
     ),

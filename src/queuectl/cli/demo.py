@@ -76,12 +76,17 @@ _WORKER_SOURCE = (
 def _run(context: Context) -> Result:
     call = _how_it_was_called()
     folder = tempfile.mkdtemp(prefix="queuectl-demo-")
-    with _on_stage(context, folder):
-        try:
-            return _tour(folder, call)
-        except KeyboardInterrupt:
-            print(f"\nStopped; nothing is left running. Clear up with: rm -r {join([folder])}")
-            raise
+    try:
+        with _on_stage(context, folder):
+            try:
+                return _tour(folder, call)
+            except KeyboardInterrupt:
+                print(f"\nStopped; nothing is left running. Clear up with: rm -r {join([folder])}")
+                raise
+    except BaseException:
+        if context.args.quiet and not context.args.json:
+            shutil.rmtree(folder, ignore_errors=True)  # Nobody was told of it.
+        raise
 
 
 def _tour(folder: str, call: str) -> Result:
@@ -96,7 +101,6 @@ def _tour(folder: str, call: str) -> Result:
     with JobQueue.open(create=False) as queue:
         _work(queue)
         counts = {state.value: count for state, count in queue.counts().items()}
-        ids = [job.id for job in queue.list()]
     print()
     _type("status")
     print("\nWhat used up its runs waits in the dead letter queue for a decision.")
@@ -104,7 +108,7 @@ def _tour(folder: str, call: str) -> Result:
     print("\nEach job has one log, with its runs one after the other.")
     _type("logs", "flaky")
     print(_farewell(folder, call), flush=True)
-    return Result(data={"folder": folder, "jobs": counts}, ids=ids)
+    return Result(data={"folder": folder, "jobs": counts}, ids=[folder])
 
 
 def _farewell(folder: str, call: str) -> str:
@@ -268,5 +272,6 @@ COMMANDS = {
         "See it all work, on real files, in a scratch folder that stays for you to look around.",
         _run,
         examples="queuectl demo",
+        has_queue=False,
     )
 }

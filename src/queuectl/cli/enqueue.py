@@ -7,6 +7,7 @@ from queuectl.cli.job_options import (
     Source,
     add_command_options,
     add_job_options,
+    check_options,
     given_fields,
     job_from_options,
     read_file,
@@ -102,9 +103,13 @@ def _one_job(context: Context, queue: JobQueue) -> tuple[NewJob, str | None]:
         if not text.strip():
             raise InvalidInput(f"{visible(source, 200)} is empty: there is no job in it")
     overrides = given_fields(context)
-    job = job_from_json(
-        text, source=source, overrides=overrides, defaults=queue.defaults(), now=queue.now()
-    )
+    try:
+        job = job_from_json(
+            text, source=source, overrides=overrides, defaults=queue.defaults(), now=queue.now()
+        )
+    except InvalidInput:
+        check_options(overrides, queue)
+        raise
     if job.run_at is None or "delay" in overrides:
         return job, None
     return job, args.run_at or _start_in(text)

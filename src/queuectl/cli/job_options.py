@@ -14,6 +14,7 @@ from queuectl.text import visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
+    from collections.abc import Iterable, Mapping
 
     from queuectl.cli.command import Context
     from queuectl.job_queue import JobQueue
@@ -101,8 +102,31 @@ def given_fields(context: Context) -> dict[str, object]:
 
 def job_from_options(context: Context, queue: JobQueue) -> NewJob:
     """The job that the command and the options describe. Raises InvalidInput."""
-    fields = {"command": _command(context), **given_fields(context)}
-    return job_from_fields(fields, defaults=queue.defaults(), now=queue.now())
+    given = given_fields(context)
+    try:
+        return job_from_fields(
+            {"command": _command(context), **given}, defaults=queue.defaults(), now=queue.now()
+        )
+    except InvalidInput as problem:
+        raise _of_options(problem, given) from None
+
+
+def check_options(given: Mapping[str, object], queue: JobQueue) -> None:
+    """Raises InvalidInput for what is wrong with the options alone, whatever a job's JSON says."""
+    try:
+        job_from_fields({"command": "true", **given}, defaults=queue.defaults(), now=queue.now())
+    except InvalidInput as problem:
+        raise _of_options(problem, given) from None
+
+
+def _of_options(problem: InvalidInput, given: Iterable[str]) -> InvalidInput:
+    """The same problem, with the options that were typed in place of the names of the fields."""
+    import re
+
+    message = problem.message
+    for name in given:
+        message = re.sub(rf"(^|; | and ){name}\b", rf"\1--{name.replace('_', '-')}", message)
+    return InvalidInput(message, problem.hint)
 
 
 def submit_one(context: Context, queue: JobQueue, job: NewJob, words: str | None) -> None:
@@ -110,6 +134,8 @@ def submit_one(context: Context, queue: JobQueue, job: NewJob, words: str | None
     `words` (None: there was none).
     """
     context.submit(queue, [job])
+    if context.args.cwd is not None and not os.path.isdir(job.cwd):
+        context.note(f"{visible(job.cwd, 200)} is not a folder now; when the job runs it must be")
     if words is not None and job.run_at is not None:
         from queuectl.jobs.when import iso, parse
 
@@ -135,7 +161,9 @@ def read_file(path: str) -> bytes:
 def unreadable(path: str, error: OSError | ValueError) -> InvalidInput:
     """The error for a file that was named and cannot be read."""
     reason = getattr(error, "strerror", None) or str(error)
-    return InvalidInput(f"cannot read {visible(path, 200)}: {reason}")
+    if not path:
+        reason = "the name of the file is empty"
+    return InvalidInput(f"cannot read {visible(path, 200) or repr(path)}: {reason}")
 
 
 def _command(context: Context) -> str:

@@ -13,6 +13,7 @@ from queuectl.cli.job_options import unreadable
 from queuectl.cli.screen import progress_console
 from queuectl.errors import InvalidInput
 from queuectl.jobs.jobs_file import read_jobs
+from queuectl.text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,13 +34,13 @@ def read_with_progress(context: Context, queue: JobQueue) -> tuple[list[NewJob],
     Raises InvalidInput, with the line's number, for the first that is wrong.
     """
     path = context.args.jobs_file
+    source = "stdin" if path == "-" else path
     numbers: dict[str, int] = {}
     try:
         with _opened(path) as file:
             lines: Iterable[bytes] = file
             if sys.stderr.isatty() and not context.args.quiet:
                 lines = _watched(file)
-            source = "stdin" if path == "-" else path
             jobs = list(
                 read_jobs(
                     lines,
@@ -52,7 +53,10 @@ def read_with_progress(context: Context, queue: JobQueue) -> tuple[list[NewJob],
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
     if not jobs:
-        raise InvalidInput("there are no jobs in the file", hint="Write one JSON object a line.")
+        raise InvalidInput(
+            f"{visible(source, 200)} is empty: there are no jobs in it",
+            hint="Write one JSON object a line.",
+        )
     return jobs, numbers
 
 

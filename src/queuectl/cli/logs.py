@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import sys
-from typing import TYPE_CHECKING
+import stat
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from queuectl.cli import values
-from queuectl.cli.command import Command, Context, Result
-from queuectl.errors import CouldNotDo, InvalidInput
+from queuectl.cli.command import Command, Context, Result, StdoutBytes
+from queuectl.errors import CouldNotDo, EnvironmentFault, InvalidInput
+from queuectl.job_logs import LogNotFound
 from queuectl.jobs.lifecycle import FINISHED
 from queuectl.text import typed, visible
 
@@ -26,7 +27,11 @@ def _configure(parser: ArgumentParser) -> None:
         "-f", "--follow", action="store_true", help="go on as the job writes, until it has ended"
     )
     parser.add_argument("-n", "--tail", metavar="N", help="only the last N lines")
-    parser.add_argument("--attempt", metavar="N", help="only what this attempt wrote")
+    parser.add_argument(
+        "--attempt",
+        metavar="N",
+        help="only what this attempt wrote; of several with this number, the latest",
+    )
 
 
 def _run(context: Context) -> Result:
@@ -40,12 +45,14 @@ def _run(context: Context) -> Result:
         raise InvalidInput(f"--tail must be 0 or more, not {tail}")
     queue = context.queue()
     job_id, logs = queue.resolve(args.id), queue.logs
+    attempts = queue.attempts(job_id)
+    _check_place(logs.path(job_id), job_id, has_run=bool(attempts) and not args.follow)
     start, end = 0, None
     if args.attempt is not None:
         number = values.whole_number("--attempt", args.attempt)
         if number < 1:
             raise InvalidInput(f"--attempt must be 1 or more, not {number}")
-        start, end = _part(job_id, queue.attempts(job_id), number)
+        start, end = _part(job_id, attempts, number)
     if tail is not None and (not args.follow or os.path.exists(logs.path(job_id))):
         start = logs.tail_start(job_id, tail, start=start, end=end)
     if args.json:
@@ -58,13 +65,33 @@ def _run(context: Context) -> Result:
             context.note_missing_workers(queue)
         logs.follow(
             job_id,
-            sys.stdout.buffer,
+            cast("BinaryIO", StdoutBytes()),
             lambda: queue.get(job_id).state in FINISHED,
             start=start,
         )
     else:
-        logs.copy(job_id, sys.stdout.buffer, start, end)
+        logs.copy(job_id, cast("BinaryIO", StdoutBytes()), start, end)
     return Result()
+
+
+def _check_place(path: str, job_id: str, *, has_run: bool) -> None:
+    """Raises an error that says so when something else, or nothing, is where the log should be."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        if has_run:
+            raise LogNotFound(
+                f"job {visible(job_id)} has run, but its log is gone: {visible(path)}",
+                hint=f"See how it ended with: {typed('queuectl', 'show', job_id)}",
+            ) from None
+        return
+    except OSError:
+        return  # Opening it says what is wrong.
+    if not stat.S_ISREG(mode):
+        raise EnvironmentFault(
+            f"{visible(path)} is in the place of the log of job {visible(job_id)}, and is no file",
+            hint=f"Move it away: {typed('mv', path, path + '.old')}",
+        )
 
 
 def _part(job_id: str, attempts: Sequence[Attempt], number: int) -> tuple[int, int | None]:
@@ -72,7 +99,14 @@ def _part(job_id: str, attempts: Sequence[Attempt], number: int) -> tuple[int, i
     # The last of them: an attempt that was given back has its number used again.
     at = max((at for at, attempt in enumerate(attempts) if attempt.attempt == number), default=None)
     if at is None:
-        known = f"it has had {len(attempts)}" if attempts else "it has not run yet"
+        known = "it has not run yet"
+        if attempts:
+            highest = max(attempt.attempt for attempt in attempts)
+            known = f"its attempts are numbered 1 to {highest}" if highest > 1 else "it has had 1"
+            if len(attempts) > highest > 1:
+                known += ", some of them alike; of these the latest is meant"
+            elif len(attempts) > highest:
+                known = "its attempts all have the number 1, by which the latest is meant"
         raise CouldNotDo(
             f"job {visible(job_id)} has no attempt {number}; {known}",
             hint=f"See its attempts with: {typed('queuectl', 'show', job_id)}",

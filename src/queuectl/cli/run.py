@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from queuectl.cli import values
-from queuectl.cli.command import Command, Context, Result
+from queuectl.cli.command import Command, Context, Result, StdoutBytes
 from queuectl.cli.job_options import (
     add_command_options,
     add_job_options,
@@ -89,7 +88,7 @@ def _stream(context: Context, queue: JobQueue, job_id: str) -> None:
     """Writes the command's output while it runs, and what queuectl says of it to stderr."""
     log = _Log(queue.logs.path(job_id), 0)
     out = _CommandOutput(
-        sys.stdout.buffer,
+        cast("BinaryIO", StdoutBytes()),
         lambda line: context.note(visible(line)),
         position=lambda: log.position,
         attempts=lambda: queue.attempts(job_id),

@@ -32,16 +32,25 @@ def _configure_set(parser: ArgumentParser) -> None:
 def _set(context: Context) -> Result:
     name, path = context.args.name, context.workspace().config
     value = set_value(path, name, context.args.value)
-    _warn_of_environment(context, name)
-    return Result(data=_setting(_config(context), name), text=f"Set {name} = {show(value)}", ids=[])
+    config = _config(context)
+    if config.origin(name) == "environment":
+        context.note(
+            f"{find_setting(name).variable} in the environment wins over it:"
+            f" {visible(show(config.get(name)), 60)}"
+        )
+    return Result(data=_setting(config, name), text=f"Set {name} = {show(value)}", ids=[])
 
 
 def _unset(context: Context) -> Result:
     name = context.args.name
     was_set = unset_value(context.workspace().config, name)
-    _warn_of_environment(context, name)
     config = _config(context)
-    text = f"{name} = {show(config.get(name))} again" if was_set else f"{name} was not set"
+    value = show(config.get(name))
+    if config.origin(name) == "environment":
+        text = "is no longer set in the file" if was_set else "was not set in the file"
+        text = f"{name} {text}; {find_setting(name).variable} in the environment makes it {value}"
+    else:
+        text = f"{name} = {value} again" if was_set else f"{name} was not set"
     return Result(data=_setting(config, name), text=text, ids=[])
 
 
@@ -116,17 +125,9 @@ def _setting(config: Config, name: str) -> dict[str, object]:
     }
 
 
-def _warn_of_environment(context: Context, name: str) -> None:
-    variable = find_setting(name).variable
-    if os.environ.get(variable):
-        context.note(
-            f"{variable} in the environment wins over it: {visible(os.environ[variable], 60)}"
-        )
-
-
 COMMANDS = {
     "config set": Command(
-        "Change a setting, in the file beside the queue. Workers take it over when they start.",
+        "Change a setting, in the file beside the queue. Workers take it over when they start, or get SIGHUP.",
         _set,
         examples="""
 queuectl config set max_retries 5

@@ -62,8 +62,10 @@ def read(path: str) -> Contents:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
+        from queuectl.jobs.strict_json import reason
+
         place = _place(path, text, error.pos)
-        raise InvalidInput(f"{place}: not valid JSON: {error.msg}", hint=_REPAIR) from None
+        raise InvalidInput(f"{place}: not valid JSON: {reason(error)}", hint=_REPAIR) from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{visible(path)} cannot be read: {error}", hint=_REPAIR) from None
     if not isinstance(values, dict):

@@ -71,8 +71,20 @@ def string(name: str, value: object) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidInput(f"{name} cannot be written in UTF-8") from None
+            raise InvalidInput(f"{name} cannot be written in UTF-8", hint=_utf8_hint()) from None
     return value
+
+
+def _utf8_hint() -> str:
+    import sys
+
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() == "utf-8":
+        return "Write it in UTF-8."
+    return (
+        f"Python takes this system's encoding for {encoding}. Start it with PYTHONUTF8=1, or in a"
+        " locale such as C.UTF-8."
+    )
 
 
 def _size(text: str) -> int:

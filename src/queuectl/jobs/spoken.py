@@ -1,7 +1,7 @@
 """Moments as people say them, in their own zone: "tomorrow 9:00", "next friday", "in 2 hours".
 
 What can be said:
-    now, in 90s, in 2 hours, 2 days from now       (a day is 24 hours here)
+    now, in 90s, in an hour, 2 days from now       (a day is 24 hours here)
     today, tomorrow                                (a day without a time is its first moment)
     monday, next friday, 5 dec, dec 5 2027
     9:00, 9am, 9:30 pm, noon, midnight             (also after or before a day: "friday at 9:00")
@@ -19,6 +19,8 @@ from datetime import time as clock_time
 
 from queuectl.errors import InvalidInput
 from queuectl.jobs import duration
+
+_LENGTH_HINT = "For example: 'in 90s', 'in 2 hours', 'in 1h30m' or '2 days from now'."
 
 _DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 _MONTHS = (
@@ -50,7 +52,11 @@ def resolve(text: str, *, now: int, zone: tzinfo | None) -> int | None:
         return now
     length = re.fullmatch(r"in (.+)|(.+) from now", words)
     if length:
-        return now + round(duration.parse(length[1] or length[2]) * 1_000_000)
+        said = re.sub(r"^an? ", "1 ", length[1] or length[2])
+        try:
+            return now + round(duration.parse(said) * 1_000_000)
+        except InvalidInput as problem:
+            raise InvalidInput(problem.message, hint=_LENGTH_HINT) from None
     match = next(filter(None, (order.fullmatch(words) for order in _ORDERS)), None)
     if match is None:
         return None

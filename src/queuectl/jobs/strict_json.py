@@ -23,7 +23,7 @@ def parse_object(text: str, *, one_line: bool = False) -> dict[str, object]:
         place = f"column {error.colno}"
         if not one_line:
             place = f"line {error.lineno}, {place}"
-        raise InvalidInput(f"not valid JSON at {place}: {error.msg}", hint=_EXAMPLE) from None
+        raise InvalidInput(f"not valid JSON at {place}: {reason(error)}", hint=_EXAMPLE) from None
     except RecursionError:
         raise InvalidInput("the JSON is nested too deeply", hint=_EXAMPLE) from None
     except ValueError:
@@ -31,6 +31,15 @@ def parse_object(text: str, *, one_line: bool = False) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InvalidInput(f"the JSON is {_kind(value)}, not an object", hint=_EXAMPLE)
     return value
+
+
+def reason(error: json.JSONDecodeError) -> str:
+    """What is wrong, without the place, which some of the library's words lead up to."""
+    if error.msg.startswith("Invalid control character"):
+        return "a line break, a tab or another control character in a string (write \\n, \\t)"
+    if error.msg.startswith("Unterminated string"):
+        return "a string begins here and does not end"
+    return error.msg
 
 
 def _decode(text: str) -> object:

@@ -36,6 +36,13 @@ _ISO = re.compile(
 )
 
 
+# Without dashes, by the number of the week, or by the hour: for the library to read.
+_RARE_ISO = re.compile(
+    r"\d{4}(?:-?\d\d-?\d\d|-?[Ww]\d\d(?:-?[1-7])?)(?:[Tt ][\d:.,]+(?: ?[Zz]|[+-][\d:]+)?)?",
+    re.ASCII,
+)
+
+
 class Moment:
     """A point in time: `at` in microseconds since the epoch (UTC).
 
@@ -58,24 +65,22 @@ def parse(text: str, *, now: int, zone: tzinfo | None = None) -> Moment:
     `queuectl.jobs.spoken` for what can be said. Raises InvalidInput for anything else.
     """
     plain = text.strip()
-    match = _ISO.fullmatch(plain)
-    if match:
-        at = _from_iso(match)
-    else:
+    at = _iso_moment(plain)
+    is_spoken = at is None
+    if at is None:
         from queuectl.jobs import spoken
 
-        said = spoken.resolve(plain, now=now, zone=zone)
-        if said is None:
-            raise InvalidInput(f"'{visible(text, 40)}' is not a time", hint=number_hint(plain))
-        at = said
+        at = spoken.resolve(plain, now=now, zone=zone)
+    if at is None:
+        raise InvalidInput(f"'{visible(text, 40)}' is not a time", hint=number_hint(plain))
     if not 0 <= at < _END:
         raise InvalidInput(f"'{visible(text, 40)}' is outside the years 1970 to 9999")
-    return Moment(at, spoken=match is None)
+    return Moment(at, spoken=is_spoken)
 
 
 def parse_iso(text: str) -> int:
     """Like `parse`, for text written by a program: ISO 8601 only, in microseconds."""
-    if not _ISO.fullmatch(text.strip()):
+    if _iso_moment(text.strip()) is None:
         raise InvalidInput(f"'{visible(text, 40)}' is not an ISO 8601 time")
     return parse(text, now=0).at
 
@@ -114,6 +119,23 @@ def ago(us: int, now: int) -> str:
     if count == 0:
         return "now"
     return f"in {count}{unit}" if us > now else f"{count}{unit} ago"
+
+
+def _iso_moment(text: str) -> int | None:
+    """The moment in microseconds, which may be before 1970; None for what is not ISO 8601."""
+    match = _ISO.fullmatch(text)
+    if match:
+        return _from_iso(match)
+    if not _RARE_ISO.fullmatch(text):
+        return None
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        found = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+    since = found.replace(tzinfo=found.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(microseconds=1)
 
 
 def _from_iso(match: re.Match[str]) -> int:

@@ -100,7 +100,9 @@ class SqliteJobStorage:
             if self._state(reference) is not None:
                 return reference
             if len(reference) < SHORTEST_PREFIX:
-                raise _not_found(reference)
+                raise _not_found(
+                    reference, f"A beginning of an id needs {SHORTEST_PREFIX} or more characters. "
+                )
             matches = fetch(
                 self._db,
                 "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 2",
@@ -331,10 +333,10 @@ def _job(row: Sequence[object]) -> Job:
     return job(row)
 
 
-def _not_found(reference: str) -> JobNotFound:
+def _not_found(reference: str, hint: str = "") -> JobNotFound:
     return JobNotFound(
         f"there is no job {visible(reference, 200)!r}",
-        hint="See which there are with: queuectl list",
+        hint=hint + "See which there are with: queuectl list",
     )
 
 
@@ -343,6 +345,8 @@ def _wrong_state(job_id: str, state: State, done: str, allowed: Sequence[State])
         hint = f"Stop it first: {typed('queuectl', 'cancel', job_id)}"
     elif state in WAITING and State.DEAD in allowed:
         hint = "A worker will run it when its time comes; there is nothing to do."
+    elif done == "cancelled":
+        hint = f"It has ended. To run it once more: {typed('queuectl', 'retry', job_id)}"
     else:
         hint = ""
     names = ", ".join(allowed[:-1]) + " or " + allowed[-1] if len(allowed) > 1 else allowed[0]
