@@ -27,7 +27,7 @@ class Running:
     """
 
     def __init__(self, database: str, clock: Clock, has_lease: Callable[[], bool]) -> None:
-        self.census = Census(database)
+        self.census = Census(database, has_lease)
         self._clock = clock
         self._has_lease = has_lease
         # No lock: a set adds, discards and copies as one step.
