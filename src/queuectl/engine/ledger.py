@@ -32,16 +32,10 @@ if TYPE_CHECKING:
     from queuectl.clock import Clock
     from queuectl.engine.attempt import Attempt
     from queuectl.engine.closing import Closing
+    from queuectl.engine.lease import Lease
     from queuectl.jobs.claim import Claim
     from queuectl.storage.job_storage import ChangeWatch, WorkerStorage
-    from queuectl.storage.records import NewWorker, Outlook, Settlement
-
-GATHER_SECONDS = 0.025
-"""The longest that outcomes are gathered after a commit while the slots have enough to do."""
-
-_GATHER_AND_TWO_COMMITS_SECONDS = 0.04
-"""An outcome may come just as a commit begins: that one, the gathering and the commit that takes it
-must be over well within the 50 ms after which it is promised to be on the disk."""
+    from queuectl.storage.records import Outlook, Settlement
 
 _LOOK_TICKS = 50_000
 """How often, while there is work, to look what others want, if they changed anything (50 ms): beside
@@ -62,9 +56,8 @@ _FATAL = (DatabaseCorrupt, DatabaseForeign, DatabaseTooNew)
 
 
 class Ledger(threading.Thread):
-    """`new_worker` makes the record to register, anew after each loss. `closing` makes of an attempt
-    that ended what is written of it. `wake_worker` is called whenever there is something new for the
-    main thread to look at; `say` prints a line for people.
+    """`closing` makes of an attempt that ended what is written of it. `wake_worker` is called whenever
+    there is something new for the main thread to look at; `say` prints a line for people.
     """
 
     def __init__(
@@ -72,8 +65,8 @@ class Ledger(threading.Thread):
         storage: WorkerStorage,
         watch: ChangeWatch,
         clock: Clock,
+        lease: Lease,
         *,
-        new_worker: Callable[[], NewWorker],
         closing: Closing,
         wake_worker: Callable[[], None],
         say: Callable[[str], None],
@@ -82,7 +75,7 @@ class Ledger(threading.Thread):
         self._storage = storage
         self._watch = watch
         self._clock = clock
-        self._new_worker = new_worker
+        self.lease = lease
         self._closing_of = closing
         self._wake_worker = wake_worker
         self._say = say
@@ -95,21 +88,19 @@ class Ledger(threading.Thread):
         self._held = 0
         self._accepting = True
         self._closing = False
-        self._giving_up = False
         self._resting = False
         self._gathering = False
+        self._slots = lease.worker.slots
+        self._pace = Pace(self._slots)
+        # One step to read or write, by whatever thread:
+        self._giving_up = False
         self._moved_ticks = 0
-        self._commit_seconds = 0.0
         # Written by this thread alone:
         self._stirs_at_ticks = clock.ticks()
-        self._register()
-        self._pace = Pace(self._worker.slots)
         self.outlook: Outlook | None = None
         """What there is to do, as last seen."""
         self.is_drained = False
         """Nothing is left to do: nothing ready, running or waiting for its retry, in any worker."""
-        self.fenced = False
-        """This worker was given up for lost: whatever it still runs must end, and does not count."""
         self.failure: QueuectlError | None = None
         """Why this thread has ended, when it could not go on."""
         self.completed = 0
@@ -151,16 +142,7 @@ class Ledger(threading.Thread):
         with self._lock:
             self._held -= 1
 
-    def has_lease(self) -> bool:
-        """Whether nobody can have been given by now what this worker holds."""
-        return not self.fenced and self._clock.ticks() < self.lease_ends_ticks
-
     # ---- for the main thread
-
-    @property
-    def worker_id(self) -> str:
-        """The id its worker is registered under."""
-        return self._worker.id
 
     def is_lively(self) -> bool:
         """Whether its thread has gone round lately, or sleeps and was not to wake yet."""
@@ -258,18 +240,14 @@ class Ledger(threading.Thread):
                 self._keep_lease()
             except WorkerFenced:
                 return False
-            except _FATAL:
-                raise
             except DatabaseError as error:
-                if self._giving_up:
-                    raise
                 self._wait_out(error)
 
     def _return_untaken(self) -> None:
         """What a claim that was on its way brought after the last slot had closed."""
         untaken = self._take_ready()
         if untaken:
-            self._storage.give_back(self._worker.id, untaken)
+            self._storage.give_back(self.lease.worker.id, untaken)
 
     def _next_batch(self) -> tuple[list[Attempt], list[Claim], int, bool]:
         with self._lock:
@@ -282,20 +260,20 @@ class Ledger(threading.Thread):
         after a lease that ran out somebody else may be writing into the same logs.
         """
         try:
-            while ended and not self.has_lease():
+            while ended and not self.lease.holds():
                 self._renew_lease()
         except WorkerFenced:
             with self._lock:
                 self._ended = ended + self._ended
             raise
-        return [self._closing_of.settlement(attempt, self.has_lease) for attempt in ended]
+        return [self._closing_of.settlement(attempt, self.lease.holds) for attempt in ended]
 
     def _wanted(self) -> int:
         """How many more claims to hold: one for each free slot, and some ahead."""
         if self._closing or not self._accepting:
             return 0
         ahead = self._pace.ahead()
-        wanted = self._worker.slots + ahead - self._held
+        wanted = self._slots + ahead - self._held
         # In bulk, or not at all: each claim is a commit.
         return wanted if wanted > ahead // 2 else 0
 
@@ -304,18 +282,13 @@ class Ledger(threading.Thread):
         while True:
             try:
                 if returned:
-                    self._storage.give_back(self._worker.id, returned)
+                    self._storage.give_back(self.lease.worker.id, returned)
                     returned = []
                 began_ticks = self._clock.ticks()
-                exchange = self._storage.exchange(self._worker.id, settlements, wanted)
-                seconds = (self._clock.ticks() - began_ticks) / 1e6
-                self._commit_seconds += (seconds - self._commit_seconds) / 4
+                exchange = self._storage.exchange(self.lease.worker.id, settlements, wanted)
+                self._pace.committed((self._clock.ticks() - began_ticks) / 1e6)
                 break
-            except _FATAL:
-                raise
             except DatabaseError as error:
-                if self._giving_up:
-                    raise
                 self._wait_out(error)
                 # Only what must be kept is tried again; work is claimed when all is well.
                 wanted = 0
@@ -352,13 +325,12 @@ class Ledger(threading.Thread):
             if self._closing or not self._is_stocked():
                 return
             self._gathering = True
-        room = _GATHER_AND_TWO_COMMITS_SECONDS - 2 * self._commit_seconds
-        self._watch.doze(min(max(room, 0.0), GATHER_SECONDS))
+        self._watch.doze(self._pace.gather_seconds())
         self._gathering = False
 
     def _is_stocked(self) -> bool:
         """Whether no slot will have to wait for a claim within the next few milliseconds."""
-        return self._held > self._worker.slots + self._pace.ahead() // 4
+        return self._held > self._slots + self._pace.ahead() // 4
 
     def _rest(self, wanted: int) -> bool:
         """Sleeps until there is something to do; whether a claim is worth trying then."""
@@ -387,14 +359,14 @@ class Ledger(threading.Thread):
     def _look_around(self) -> Outlook:
         self._has_news = False
         self._looks_at_ticks = self._clock.ticks() + _LOOK_TICKS
-        outlook = self._storage.outlook(self._worker.id)
+        outlook = self._storage.outlook(self.lease.worker.id)
         if outlook != self.outlook:
             self.outlook = outlook
             self._wake_worker()
         return outlook
 
     def _seconds_to_sleep(self, outlook: Outlook, wanted: int) -> float:
-        seconds = self._worker.lease_seconds / 3
+        seconds = self.lease.worker.lease_seconds / 3
         if wanted and outlook.next_due_at is not None:
             # A clock that is set back must not make it sleep for that long: at most a third of a lease.
             seconds = min(seconds, (outlook.next_due_at - self._clock.now()) / 1e6)
@@ -405,38 +377,24 @@ class Ledger(threading.Thread):
 
     # ---- the lease
 
-    def _register(self) -> None:
-        self._worker = self._new_worker()
-        self.lease_ends_ticks = self._clock.ticks() + int(self._worker.lease_seconds * 1e6)
-        """Until when nobody may take this worker's jobs; nothing is started after it."""
-        self._storage.register(self._worker)
-
     def _keep_lease(self) -> None:
-        self._stirs_at_ticks = self._clock.ticks()
-        left_ticks = self.lease_ends_ticks - self._stirs_at_ticks
-        if left_ticks <= int(self._worker.lease_seconds * 1e6) * 2 // 3:
+        self._will_stir_in(0)
+        if self.lease.is_due():
             self._renew_lease()
 
     def _renew_lease(self) -> None:
-        """Tries to; where the database cannot be written, after a while of waiting for it."""
-        ticks = self._clock.ticks()
+        """Tries to, and waits a while where the database cannot be written."""
         try:
-            self._storage.heartbeat(self._worker.id, self._worker.lease_seconds)
-        except _FATAL:
-            raise
+            self.lease.renew()
         except DatabaseError as error:
-            if self._giving_up:
-                raise
             self._wait_out(error)
-        else:
-            self.lease_ends_ticks = ticks + int(self._worker.lease_seconds * 1e6)
 
     def _register_anew(self) -> None:
         """After being given up for lost: waits until everything it held has ended, and is a new
         worker then. What ended meanwhile is somebody else's by now, and is not written.
         """
         self._say("this worker was given up for lost and its jobs were taken back; starting anew")
-        self.fenced = True
+        self.lease.lost = True
         self._wake_worker()
         while True:
             with self._lock:
@@ -450,22 +408,19 @@ class Ledger(threading.Thread):
                 break
             self._will_stir_in(_RETRY_SECONDS)
             self._watch.doze(_RETRY_SECONDS)
-        while True:
-            try:
-                self._register()
-                break
-            except _FATAL:
-                raise
-            except DatabaseError as error:
-                if self._giving_up:
-                    raise
-                self._wait_out(error)
         self.outlook = None
-        self.fenced = False
+        while self.lease.lost:
+            try:
+                self.lease.begin()
+            except DatabaseError as error:
+                self._wait_out(error)
 
     # ---- trouble
 
     def _wait_out(self, error: DatabaseError) -> None:
+        """Called while an error is handled: raises it again when no waiting will mend it."""
+        if self._giving_up or isinstance(error, _FATAL):
+            raise error
         if not self._in_trouble:
             self._in_trouble = True
             self._say(f"{error.message}; going on as soon as it can be written")

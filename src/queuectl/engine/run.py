@@ -12,6 +12,7 @@ from queuectl.engine import signals, systemd, threads
 from queuectl.engine.closing import Closing
 from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
+from queuectl.engine.lease import Lease
 from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import Maintenance
 from queuectl.engine.rescue import Patience, rescue_lost
@@ -119,7 +120,7 @@ def run_worker(
             storage,
             watch,
             clock,
-            new_worker=new_worker,
+            Lease(storage, clock, new_worker),
             closing=Closing(name, policy),
             wake_worker=wake_worker,
             say=say,
@@ -157,7 +158,7 @@ def run_worker(
         lambda: open_worker_storage(workspace.database, clock),
         workspace.database,
         clock,
-        worker_id=lambda: worker.ledger.worker_id,
+        worker_id=lambda: worker.ledger.lease.worker.id,
         policy=lambda: worker.policy,
         grace_seconds=lambda: worker.grace_seconds,
         say=say,
@@ -165,11 +166,11 @@ def run_worker(
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
     )
     try:
-        list(threads.started([maintenance]))
+        threads.start(maintenance)
         on_ready(name)
         systemd.notify("READY=1")
         worker.run()
-        _leave(storage, worker.ledger.worker_id)
+        _leave(storage, worker.ledger.lease.worker.id)
     finally:
         maintenance.ask_to_close()
         # Whoever dies during a rescue leaves it to the next one.

@@ -67,7 +67,8 @@ class Slots:
         """Begins to work. Raises EnvironmentFault when the system has no room for the threads."""
         before = threading.stack_size(_STACK_BYTES)
         try:
-            for thread in threads.started(self._threads):
+            for thread in self._threads:
+                threads.start(thread)
                 self._started.append(thread)
         finally:
             threading.stack_size(before)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-
 from queuectl.errors import EnvironmentFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from threading import Thread
 
 
-def started(threads: Iterable[threading.Thread]) -> Iterator[threading.Thread]:
-    """Starts one after the other. Raises EnvironmentFault where there is no room for the next."""
-    for thread in threads:
-        try:
-            thread.start()
-        except RuntimeError:
-            raise EnvironmentFault(
-                "the system has no room for another thread",
-                hint="Raise the limit (ulimit -u, ulimit -v), or give a smaller --count.",
-            ) from None
-        yield thread
+def start(thread: Thread) -> None:
+    """Starts it. Raises EnvironmentFault where there is no room for another one."""
+    try:
+        thread.start()
+    except RuntimeError:
+        raise EnvironmentFault(
+            "the system has no room for another thread",
+            hint="Raise the limit (ulimit -u, ulimit -v), or give a smaller --count.",
+        ) from None

@@ -56,7 +56,6 @@ class Worker:
         self._clock = clock
         self._executor = executor
         self._say = say
-        self._running = Running(database, clock, self._has_lease)
         self._paused_until_ticks = 0
         self._started_before_complaint: object = self
         self._pausing = threading.Lock()
@@ -68,8 +67,9 @@ class Worker:
         self._failure: QueuectlError | None = None
         self._bell = Bell()
         self._watchdog = systemd.Watchdog(clock)
-        self.configure(config)
         self.ledger = make_ledger(self.wake, lambda: self.policy)
+        self._running = Running(database, clock, self.ledger.lease.holds)
+        self.configure(config)
         self._slots = Slots(
             slots,
             clock=clock,
@@ -139,14 +139,7 @@ class Worker:
 
     def _may_start(self, ticks: int) -> bool:
         """Nothing is started while stopping, nor when the lease may have passed to somebody else."""
-        return (
-            self._stop_deadline_ticks is None
-            and not self.ledger.fenced
-            and ticks < self.ledger.lease_ends_ticks
-        )
-
-    def _has_lease(self) -> bool:
-        return self.ledger.has_lease()
+        return self._stop_deadline_ticks is None and self.ledger.lease.holds(ticks)
 
     def _pause(self, reason: str) -> None:
         """Starts nothing for a while, for want of room."""
@@ -168,7 +161,7 @@ class Worker:
         Raises the QueuectlError that made it impossible to go on.
         """
         try:
-            list(threads.started([self.ledger]))
+            threads.start(self.ledger)
             self._slots.start()
             self._work()
         except BaseException:
@@ -232,7 +225,7 @@ class Worker:
         """Does what the ledger has learned: a stop, a cancel, the loss of its jobs."""
         # Looked up before it is asked for, so that none of a new life of this worker is among them.
         running = self._running.all()
-        if self.ledger.fenced:
+        if self.ledger.lease.lost:
             self.ledger.give_back_ready()
             self._running.end(running, "fenced")
             return

@@ -64,3 +64,12 @@ class FakeLog:
 
     def abandon(self) -> int:
         return 0
+
+
+class HeldLease:
+    """A lease that never ends."""
+
+    lost = False
+
+    def holds(self, ticks: int | None = None) -> bool:
+        return True

@@ -8,6 +8,7 @@ import pytest
 
 from queuectl.engine.attempt import Attempt
 from queuectl.engine.closing import Closing
+from queuectl.engine.lease import Lease
 from queuectl.engine.ledger import Ledger
 from queuectl.errors import DiskFull, WorkerFenced
 from queuectl.jobs.claim import Claim
@@ -49,13 +50,13 @@ class World:
         self._has_failed = False
         self._possible_since = 0
         self._woken = False
+        storage = cast(WorkerStorage, self)
+        record = NewWorker("w", "w", "h", "b", "p", 1, "s", slots, "foreground", lease_seconds=30)
         self.ledger = Ledger(
-            cast(WorkerStorage, self),
+            storage,
             cast(ChangeWatch, self),
             self.clock,
-            new_worker=lambda: NewWorker(
-                "w", "w", "h", "b", "p", 1, "s", slots, "foreground", lease_seconds=30
-            ),
+            Lease(storage, self.clock, lambda: record),
             closing=cast(Closing, self),
             wake_worker=lambda: None,
             say=lambda line: None,

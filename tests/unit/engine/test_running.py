@@ -10,7 +10,7 @@ from queuectl.engine.ledger import Ledger
 from queuectl.engine.running import LOOK_SECONDS, Running
 from queuectl.engine.worker import Worker
 from queuectl.job_logs import OpenLog
-from tests.unit.engine.support import FakeLog, HandClock, claim
+from tests.unit.engine.support import FakeLog, HandClock, HeldLease, claim
 
 
 class Noted(Attempt):
@@ -51,7 +51,7 @@ def test_a_timeout_is_acted_on_when_its_time_has_come() -> None:
 class FakeLedger:
     """A ledger that holds a claim until it is told otherwise."""
 
-    fenced = False
+    lease = HeldLease()
     failure = None
     outlook = None
     is_drained = False

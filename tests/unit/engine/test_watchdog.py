@@ -10,13 +10,13 @@ from queuectl.engine import systemd
 from queuectl.engine.execute import Executor
 from queuectl.engine.ledger import Ledger
 from queuectl.engine.worker import Worker
-from tests.unit.engine.support import HandClock
+from tests.unit.engine.support import HandClock, HeldLease
 
 
 class IdleLedger:
     """A ledger with nothing to do, whose thread goes round for the first ten seconds."""
 
-    fenced = False
+    lease = HeldLease()
     failure = None
     outlook = None
     is_drained = False

@@ -1,0 +1,58 @@
+"""A worker's lease: until when nobody may take what it holds.
+
+Its registration begins one, each heartbeat renews it. Used by the ledger's thread; others only ask.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.clock import Clock
+    from queuectl.storage.job_storage import WorkerStorage
+    from queuectl.storage.records import NewWorker
+
+
+class Lease:
+    """`new_worker` makes the record to register, anew after each loss."""
+
+    def __init__(
+        self, storage: WorkerStorage, clock: Clock, new_worker: Callable[[], NewWorker]
+    ) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._new_worker = new_worker
+        self.lost = False
+        """This worker was given up for lost: whatever it still runs must end, and does not count."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Registers a new worker, which holds nothing yet."""
+        worker = self._new_worker()
+        ends_ticks = self._end_from(self._clock.ticks(), worker)
+        self._storage.register(worker)
+        self.worker = worker
+        self._ends_ticks = ends_ticks
+        self.lost = False
+
+    def renew(self) -> None:
+        """Raises WorkerFenced when the worker was given up for lost."""
+        ticks = self._clock.ticks()  # Before it is written: nobody may think it ends earlier.
+        self._storage.heartbeat(self.worker.id, self.worker.lease_seconds)
+        self._ends_ticks = self._end_from(ticks, self.worker)
+
+    def is_due(self) -> bool:
+        """Whether a third of it has passed: time to renew it."""
+        left_ticks = self._ends_ticks - self._clock.ticks()
+        return left_ticks <= int(self.worker.lease_seconds * 1e6) * 2 // 3
+
+    def holds(self, ticks: int | None = None) -> bool:
+        """Whether nobody can have been given by now, or by `ticks`, what this worker holds."""
+        return (
+            not self.lost and (self._clock.ticks() if ticks is None else ticks) < self._ends_ticks
+        )
+
+    @staticmethod
+    def _end_from(ticks: int, worker: NewWorker) -> int:
+        return ticks + int(worker.lease_seconds * 1e6)
