@@ -33,6 +33,7 @@ lint: .venv/ready
 	@echo 'ruff';          $(BIN)/python -m ruff check --quiet --output-format concise .
 	@echo 'ruff format';   $(BIN)/python -m ruff format --check --quiet .
 	@echo 'mypy --strict'; $(BIN)/python -m mypy --no-error-summary main.py src tests bench
+	@echo 'for Windows';   $(BIN)/python -m mypy --no-error-summary --platform win32 --cache-dir .mypy_cache/windows src
 	@echo 'import-linter'; $(BIN)/lint-imports --no-logo
 
 format: .venv/ready

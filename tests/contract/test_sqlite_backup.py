@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from queuectl import disk
 from queuectl.errors import CouldNotDo, DatabaseError, EnvironmentFault
-from queuectl.storage.sqlite import backup, disk
+from queuectl.storage.sqlite import backup
 from tests.contract.support import Database, Pair
 
 
@@ -170,7 +171,8 @@ def test_a_copy_that_was_taken_away_is_missed(pair: Pair, target: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from queuectl.storage import open_job_storage
-from queuectl.storage.sqlite import backup, disk
+from queuectl import disk
+from queuectl.storage.sqlite import backup
 backup.sync_file = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 open_job_storage(sys.argv[1]).backup(sys.argv[2])
 """

@@ -96,12 +96,14 @@ def progress_console(stream: TextIO) -> Console:
 
 
 def _locale_is_ascii() -> bool:
-    if os.name != "posix":
-        return False
-    import locale
+    if sys.platform == "win32":
+        is_ascii = False
+    else:
+        import locale
 
-    # Python may write UTF-8 all the same (its UTF-8 mode); the terminal need not show it.
-    return locale.nl_langinfo(locale.CODESET) in ("ANSI_X3.4-1968", "US-ASCII", "646")
+        # Python may write UTF-8 all the same (its UTF-8 mode); the terminal need not show it.
+        is_ascii = locale.nl_langinfo(locale.CODESET) in ("ANSI_X3.4-1968", "US-ASCII", "646")
+    return is_ascii
 
 
 def _terminal_width() -> int:

@@ -13,6 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from queuectl.disk import sync_folder
 from queuectl.errors import EnvironmentFault, InvalidInput
 from queuectl.text import visible
 
@@ -91,7 +92,7 @@ def write(path: str, values: dict[str, object]) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, path)
-        _sync_folder(os.path.dirname(path))
+        sync_folder(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -177,16 +178,6 @@ def _place(path: str, text: str, offset: int) -> str:
     line = before.count("\n") + 1
     column = len(before) - before.rfind("\n")
     return f"{visible(path)}, line {line}, column {column}"
-
-
-def _sync_folder(folder: str) -> None:
-    if os.name == "nt":
-        return  # it has no such call
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _fault(what: str, path: str, error: OSError) -> EnvironmentFault:

@@ -8,9 +8,9 @@ import sys
 
 import apsw
 
+from queuectl.disk import sync_file, sync_folder
 from queuectl.errors import CouldNotDo, EnvironmentFault
 from queuectl.storage.sqlite.connection import create_private, translated
-from queuectl.storage.sqlite.disk import sync_file, sync_folder
 from queuectl.text import visible
 
 _being_written: set[str] = set()

@@ -7,8 +7,8 @@ import time
 
 import apsw
 
+from queuectl.disk import sync_folder
 from queuectl.errors import DatabaseForeign, DatabaseTooNew
-from queuectl.storage.sqlite.disk import sync_folder
 from queuectl.text import visible
 
 APPLICATION_ID = 0x51435431

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from queuectl.engine import background
+from queuectl.engine import worker_log
 from queuectl.errors import EnvironmentFault
 
 LIMIT = 20_000
 
 _BEGIN = f"""
 import os, sys
-from queuectl.engine import background
-background._LOG_BYTES = {LIMIT}
-say = background._redirect_output(sys.argv[1])
+from queuectl.engine import worker_log
+worker_log._LOG_BYTES = {LIMIT}
+say = worker_log.WorkerLog(sys.argv[1]).say
 """
 
 _SEVERAL = """
@@ -78,27 +78,26 @@ def test_processes_that_rotate_it_lose_no_line(log: Path) -> None:
 
 def test_a_full_file_is_moved_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several that find it full one moves it, however late the others come to it."""
-    rotate = background.WorkerLog(str(log))._rotate
     full, older = "x" * LIMIT, log.with_name("queuectl.log.1")
-    monkeypatch.setattr(background, "_LOG_BYTES", LIMIT)
+    monkeypatch.setattr(worker_log, "_LOG_BYTES", LIMIT)
     log.write_text(full)
     with log.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError):
-            rotate(1)
+            worker_log._rotate(str(log), 1)
     assert parts(log) == [log]
-    rotate(1)
+    worker_log._rotate(str(log), 1)
     log.write_text("moved before we opened it")
-    rotate(1)
+    worker_log._rotate(str(log), 1)
     assert older.read_text() == full
     log.write_text("moved between our opening and our lock".ljust(LIMIT))
 
     def move_first(*_: object) -> None:
-        background._shift(str(log))
+        worker_log._shift(str(log))
         log.write_text("the new one")
 
     monkeypatch.setattr(fcntl, "flock", move_first)
-    rotate(1)
+    worker_log._rotate(str(log), 1)
     assert older.read_text().startswith("moved between")
     assert log.read_text() == "the new one"
 
@@ -199,5 +198,5 @@ def test_what_is_no_file_is_no_log(log: Path, make: Callable[[Path], None]) -> N
     """It is named, with the command that moves it away."""
     make(log)
     with pytest.raises(EnvironmentFault, match=r"queuectl\.log is not a file") as refused:
-        background._redirect_output(str(log))
+        worker_log.WorkerLog(str(log))
     assert refused.value.hint == f"Move it away: mv {log} {log}.old"

@@ -1,4 +1,4 @@
-"""Putting files and their names on the disk, where SQLite does not do it itself."""
+"""Putting files and their names on the disk, where nothing else does it."""
 
 from __future__ import annotations
 
