@@ -57,6 +57,12 @@ class Workspace:
             )
         return self
 
+    def surrounding_job(self, environ: Mapping[str, str] = os.environ) -> str | None:
+        """The id of the job of this queue in whose command this process runs, if it does in one."""
+        if environ.get("QUEUECTL_DB_PATH") != self.database:
+            return None
+        return environ.get("QUEUECTL_JOB_ID") or None
+
 
 def _holds_something(path: str) -> bool:
     try:

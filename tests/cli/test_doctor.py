@@ -102,3 +102,30 @@ def test_one_is_not_many(cli: Cli) -> None:
     (cli.folder / "job_logs" / "gone.log").write_text("")
     ran = cli.done("doctor", "--fix")
     assert "logs: 1 log of a job that is gone\n        removed 1 log\n" in ran.out
+
+
+def test_the_logs_of_another_queue_in_the_folder_are_not_orphans(cli: Cli) -> None:
+    """What belongs to a job of either queue stays, and only what belongs to neither is removed."""
+    ours = cli.completed()
+    theirs = cli.enqueue()
+    cli.done("backup", "other.db")
+    cli.finish(theirs)
+    cli.done("delete", "--yes", theirs)
+    logs = cli.folder / "job_logs"
+    for name in (theirs, "nobody"):
+        (logs / f"{name}.log").write_text("output\n")
+    (cli.folder / "notes.txt").write_text("no database\n")
+    assert "1 log of a job that is gone" in cli("doctor").out
+    cli("doctor", "--fix")
+    assert sorted(path.stem for path in logs.iterdir()) == sorted([ours, theirs])
+
+
+def test_nothing_is_removed_while_the_queue_beside_cannot_be_read(cli: Cli) -> None:
+    """Whose a log is cannot be told then."""
+    cli.completed()
+    cli.done("backup", "other.db")
+    other = cli.folder / "other.db"
+    other.write_bytes(other.read_bytes()[:3000])
+    (cli.folder / "job_logs" / "somebody.log").write_text("output\n")
+    cli("doctor", "--fix")
+    assert (cli.folder / "job_logs" / "somebody.log").exists()

@@ -418,3 +418,33 @@ def test_a_command_that_empties_its_log_with_a_real_worker(sandbox: Sandbox) -> 
     assert ran.stdout.endswith("kept\n")
     assert "[queuectl]" not in ran.stdout
     assert ran.stderr.count("Attempt 1 ended ") == 1
+
+
+def test_a_job_does_not_wait_for_itself(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told at once; a job of another queue with the same id may be waited for."""
+    job_id = cli.completed()
+    monkeypatch.setenv("QUEUECTL_JOB_ID", job_id)
+    cli.done("wait", job_id)
+    monkeypatch.setenv("QUEUECTL_DB_PATH", str(cli.database.resolve()))
+    ran = cli("wait", job_id)
+    assert (ran.status, ran.out) == (4, "")
+    assert "a job cannot wait for itself" in ran.err
+
+
+def test_a_job_does_not_drain_its_own_queue(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for its own end."""
+    cli.done("init")
+    monkeypatch.setenv("QUEUECTL_JOB_ID", "some-job")
+    monkeypatch.setenv("QUEUECTL_DB_PATH", str(cli.database.resolve()))
+    ran = cli("worker-start", "--drain")
+    assert (ran.status, ran.out) == (4, "")
+    assert "a job cannot drain the queue it runs in" in ran.err
+
+
+def test_a_stop_names_what_has_the_place_of_the_pidfile(cli: Cli) -> None:
+    """The workers are found through the database all the same; the remark says how to mend it."""
+    cli.done("init")
+    (cli.folder / "queuectl.pid").mkdir()
+    ran = cli.done("worker-stop")
+    assert "queuectl.pid is not a file" in ran.err
+    assert "Move it away: mv " in ran.err

@@ -13,7 +13,7 @@ from queuectl.cli.job_options import (
     job_from_options,
     submit_one,
 )
-from queuectl.errors import InvalidInput
+from queuectl.errors import Conflict, InvalidInput
 from queuectl.job_logs.following import Follower
 from queuectl.jobs.lifecycle import FINISHED, State
 from queuectl.jobs.when import iso
@@ -329,6 +329,8 @@ def _wait(context: Context) -> Result:
     args = context.args
     timeout = None if args.timeout is None else values.length("--timeout", args.timeout)
     queue = context.queue()
+    if queue.workspace.surrounding_job() in queue.resolve_all(args.ids):
+        raise Conflict("a job cannot wait for itself", hint="Leave its own id out.")
     # With --json an error on stderr is JSON too, and a remark would be in its way.
     if not args.json and any(queue.get(job_id).state not in FINISHED for job_id in args.ids):
         context.note_missing_workers(queue)

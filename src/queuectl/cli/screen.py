@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from queuectl.jobs.lifecycle import State
 from queuectl.text import visible

@@ -9,7 +9,7 @@ from queuectl import processes
 from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
 from queuectl.config import Config
-from queuectl.errors import InvalidInput
+from queuectl.errors import Conflict, InvalidInput
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import judge
@@ -67,6 +67,11 @@ def _start(context: Context) -> Result:
     if args.background and sys.platform != "win32":
         _leave_job()
     workspace = _ensure_queue(context)
+    if args.drain and workspace.surrounding_job() is not None:
+        raise Conflict(
+            "a job cannot drain the queue it runs in: it would wait for its own end",
+            hint="Leave --drain to the worker outside, or name another queue with --db.",
+        )
     orders = Orders(
         slots=1 if args.use_processes else count,
         drain=args.drain,
@@ -203,11 +208,14 @@ def _configure_stop(parser: ArgumentParser) -> None:
 
 
 def _stop(context: Context) -> Result:
-    from queuectl.engine import stopping
+    from queuectl.engine import pidfile, stopping
 
     given = context.args.timeout
     timeout = None if given is None else values.length("--timeout", given)
     with context.queue() as queue:
+        obstacle = pidfile.in_the_way(queue.workspace.pidfile)
+        if obstacle is not None:
+            context.note(f"{obstacle.message}\n  {obstacle.hint}")
         alive = [worker for worker in queue.workers() if processes.is_alive(worker)]
         chosen = [w for w in alive if context.args.all or w.mode == "background"]
         left_alone = len(alive) - len(chosen)
@@ -223,9 +231,7 @@ def _stop(context: Context) -> Result:
             )
             return Result(data={"stopped": []}, text=what)
         # A job that stops the worker it runs in would wait for itself.
-        inside = os.environ.get("QUEUECTL_DB_PATH") == queue.workspace.database and bool(
-            os.environ.get("QUEUECTL_JOB_ID")
-        )
+        inside = queue.workspace.surrounding_job() is not None
         stopping.stop(queue, chosen, timeout=timeout, wait=not inside, say=context.note)
     if inside:
         context.note("Called from a job of this queue: not waiting until they are gone.")

@@ -13,19 +13,18 @@ from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import pidfile, tree
 from queuectl.engine.rescue import rescue_lost
-from queuectl.errors import DatabaseError, QueuectlError
+from queuectl.errors import DatabaseError, DatabaseForeign, QueuectlError, QueueNotFound
 from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
 from queuectl.processes import Judgement
-from queuectl.storage import open_worker_storage
+from queuectl.storage import databases_in, open_worker_storage
 from queuectl.text import typed, visible
+from queuectl.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from queuectl.workspace import Workspace
 
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _SECOND_LOOK_SECONDS = 0.25
@@ -231,8 +230,8 @@ def _logs(workspace: Workspace, queue: JobQueue) -> Finding:
             ok=False,
             advice=f"Move it away, and a worker makes the folder: {_moved(workspace.logs)}",
         )
-    logs = JobLogs(workspace.logs)
-    count = sum(1 for _ in logs.orphans(queue.existing))
+    logs, known = JobLogs(workspace.logs), _known_here(workspace, queue)
+    count = sum(1 for _ in logs.orphans(known))
     if not count:
         return Finding("logs", "each belongs to a job", ok=True)
     return Finding(
@@ -240,12 +239,33 @@ def _logs(workspace: Workspace, queue: JobQueue) -> Finding:
         "1 log of a job that is gone" if count == 1 else f"{count:,} logs of jobs that are gone",
         ok=False,
         advice="--fix removes them.",
-        fix=lambda: _remove_logs(logs, queue),
+        fix=lambda: _remove_logs(logs, known),
     )
 
 
-def _remove_logs(logs: JobLogs, queue: JobQueue) -> str:
-    count = logs.remove(list(logs.orphans(queue.existing)))
+def _known_here(workspace: Workspace, queue: JobQueue) -> Callable[[list[str]], set[str]]:
+    """Which ids are those of jobs of this queue, or of another whose database, a backup for instance,
+    lies in the same folder: those share the logs.
+    """
+    others = [path for path in databases_in(workspace.folder) if path != workspace.database]
+
+    def known(ids: list[str]) -> set[str]:
+        found = queue.existing(ids)
+        for path in others:
+            try:
+                with JobQueue(Workspace(path)) as other:
+                    found |= other.existing([id for id in ids if id not in found])
+            except (DatabaseForeign, QueueNotFound):
+                continue
+            except DatabaseError:
+                return set(ids)  # Whose they are cannot be told.
+        return found
+
+    return known
+
+
+def _remove_logs(logs: JobLogs, known: Callable[[list[str]], set[str]]) -> str:
+    count = logs.remove(list(logs.orphans(known)))
     return f"removed {count:,} log{'s' * (count != 1)}"
 
 

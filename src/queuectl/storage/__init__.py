@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.clock import Clock
@@ -23,3 +25,12 @@ def open_worker_storage(path: str, clock: Clock) -> WorkerStorage:
     from queuectl.storage.sqlite.work import SqliteWorkerStorage
 
     return SqliteWorkerStorage(path, clock)
+
+
+def databases_in(folder: str) -> list[str]:
+    """The files in a folder that may be queues: databases of the kind that queues are kept in."""
+    from queuectl.storage.sqlite.migrate import is_database
+
+    return [
+        entry.path for entry in os.scandir(folder) if entry.is_file() and is_database(entry.path)
+    ]

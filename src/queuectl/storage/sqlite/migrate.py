@@ -43,6 +43,15 @@ def bring_up_to_date(db: apsw.Connection, path: str) -> None:
     sync_folder(path)
 
 
+def is_database(path: str) -> bool:
+    """Whether the file is a SQLite database, ours or not: what marks ours may be in its log still."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError:
+        return False
+
+
 def _use_wal(db: apsw.Connection) -> None:
     """Readers and the writer do not wait for each other then. It is kept in the file."""
     deadline = time.monotonic() + _WAL_SECONDS
