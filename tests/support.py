@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
+from queuectl.processes import this_process
+from queuectl.storage.records import NewWorker
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -281,3 +283,20 @@ def _environ(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
+
+
+def this_process_as_worker(id: str = "w", *, name: str | None = None, slots: int = 1) -> NewWorker:
+    """A worker as it registers, that lives as long as this process."""
+    me = this_process()
+    return NewWorker(
+        id=id,
+        name=name or id,
+        host=me.host,
+        boot_id=me.boot_id,
+        process_space=me.process_space,
+        pid=me.pid,
+        process_started=me.process_started,
+        slots=slots,
+        mode="foreground",
+        lease_seconds=30,
+    )

@@ -20,10 +20,9 @@ from queuectl.job_queue import JobQueue
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.job_view import Job
 from queuectl.jobs.outcome import SUCCEEDED, Outcome, Policy, exited, judge
-from queuectl.processes import this_process
 from queuectl.storage import open_worker_storage
-from queuectl.storage.records import NewWorker, Settlement
-from tests.support import wait_until
+from queuectl.storage.records import Settlement
+from tests.support import this_process_as_worker, wait_until
 
 FAILED = exited(3)
 
@@ -108,27 +107,13 @@ class HandWorker:
     """A registered worker whose every step the test takes. It lives as long as the test's process."""
 
     def __init__(self, database: Path, *, slots: int = 4, like: HandWorker | None = None) -> None:
-        me = this_process()
         self._id = os.urandom(8).hex()
         self._storage = open_worker_storage(str(database), Clock())
         self._logs = JobLogs(str(database.parent / "job_logs"))
         if like is not None:  # Another thread of that worker, with a connection of its own.
             self._id = like._id
             return
-        self._storage.register(
-            NewWorker(
-                id=self._id,
-                name="hand:1",
-                host=me.host,
-                boot_id=me.boot_id,
-                process_space=me.process_space,
-                pid=me.pid,
-                process_started=me.process_started,
-                slots=slots,
-                mode="foreground",
-                lease_seconds=30,
-            )
-        )
+        self._storage.register(this_process_as_worker(self._id, name="hand:1", slots=slots))
 
     def claim(self, wanted: int = 1) -> list[Claim]:
         return self._storage.exchange(self._id, [], wanted).claims

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from queuectl import processes
 from queuectl.clock import Clock
 from queuectl.engine.rescue import rescue_lost
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_worker_storage
-from queuectl.storage.records import NewWorker
-from tests.support import Sandbox, WorkerProcess
+from tests.support import Sandbox, WorkerProcess, this_process_as_worker
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("skewed_worker.py")), "worker-start"]
 POLICY = Policy(backoff_base=2, max_losses=5)
@@ -44,29 +42,13 @@ def set_clock(sandbox: Sandbox, jump: int) -> None:
     os.replace(sandbox.files / "skew.new", sandbox.files / "skew")
 
 
-def _this_worker(id: str) -> NewWorker:
-    me = processes.this_process()
-    return NewWorker(
-        id=id,
-        name=id,
-        host=me.host,
-        boot_id=me.boot_id,
-        process_space=me.process_space,
-        pid=me.pid,
-        process_started=me.process_started,
-        slots=1,
-        mode="foreground",
-        lease_seconds=30,
-    )
-
-
 @JUMPS
 def test_a_set_clock_rescues_no_living_worker(sandbox: Sandbox, jump: int) -> None:
     """A rescuer whose clock was just set by an hour leaves a living worker its job."""
     job = sandbox.enqueue("true")
     clock = SkewedClock()
     storage = open_worker_storage(str(sandbox.database), clock)
-    storage.register(_this_worker("alive"))
+    storage.register(this_process_as_worker("alive"))
     assert len(storage.exchange("alive", [], 1).claims) == 1
     clock.skew = jump
     rescues = rescue_lost(

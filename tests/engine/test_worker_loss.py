@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from queuectl import processes
 from queuectl.clock import Clock
 from queuectl.storage import open_worker_storage
-from queuectl.storage.records import NewWorker
-from tests.support import Sandbox, wait_until
+from tests.support import Sandbox, this_process_as_worker, wait_until
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("faulty_worker.py")), "worker-start"]
 
@@ -364,19 +362,7 @@ def test_a_job_that_is_cancelled_while_its_worker_is_gone_never_runs_again(
 
 def _register(sandbox: Sandbox, facts: dict[str, Any]) -> str:
     """Registers this living process as a worker, but for some facts, and lets it hold a job."""
-    me = processes.this_process()
-    worker = NewWorker(
-        id="w",
-        name="w",
-        host=me.host,
-        boot_id=me.boot_id,
-        process_space=me.process_space,
-        pid=me.pid,
-        process_started=me.process_started,
-        slots=1,
-        mode="foreground",
-        lease_seconds=30,
-    )._replace(**facts)
+    worker = this_process_as_worker()._replace(**facts)
     job = sandbox.enqueue("echo run $QUEUECTL_ATTEMPT >> marks")
     storage = open_worker_storage(str(sandbox.database), Clock())
     storage.register(worker)

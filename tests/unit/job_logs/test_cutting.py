@@ -52,6 +52,18 @@ class Numbers:
         assert self.process.wait(20) == 0
 
 
+def let_write_much(log: OpenLog, writer: Numbers) -> None:
+    """Lets it write many times the limit, and waits until that is cut."""
+
+    def has_written_much() -> bool:
+        log.limit()
+        return os.fstat(log.fd).st_size > 100 * LIMIT
+
+    wait_until(has_written_much)
+    writer.stop()
+    wait_until_cut(log)
+
+
 @pytest.fixture
 def numbers(tmp_path: Path) -> Iterator[Callable[[int], Numbers]]:
     """Starts a process that writes numbered lines of 12 bytes without end."""
@@ -88,13 +100,7 @@ def test_an_endless_writer_does_not_fill_the_disk(
     header = os.fstat(log.fd).st_size
     writer = numbers(log.fd)
 
-    def has_written_much() -> bool:
-        log.limit()
-        return os.fstat(log.fd).st_size > 100 * LIMIT
-
-    wait_until(has_written_much)
-    writer.stop()
-    wait_until_cut(log)
+    let_write_much(log, writer)
     assert disk_use(log) <= LIMIT + 4 * 4096
 
     while_it_ran = whole(logs)
@@ -125,13 +131,7 @@ def test_a_log_that_its_command_removed_does_not_fill_the_disk(
         path.write_bytes(b"another" * LIMIT)
     writer = numbers(log.fd)
 
-    def has_written_much() -> bool:
-        log.limit()
-        return os.fstat(log.fd).st_size > 100 * LIMIT
-
-    wait_until(has_written_much)
-    writer.stop()
-    wait_until_cut(log)
+    let_write_much(log, writer)
     assert disk_use(log) <= LIMIT + 4 * 4096
     end(log)
     assert path.exists() == is_replaced
