@@ -1,6 +1,6 @@
 # Needs make and Python 3.11 or newer with its venv module; uses uv where it is installed.
 #
-#   make demo                       a first look, in about 15 seconds
+#   make demo                       a first look, in a few seconds
 #   make test                       the tests; ARGS='-k retry -x' is passed on to pytest
 #   make test PYTHON=python3.13     with a Python of your choice; `make clean` first, if .venv is there
 
@@ -12,7 +12,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 help:
-	@echo 'make demo     a first look: jobs on real files, retries, the dead letter queue (15 s)'
+	@echo 'make demo     a first look: jobs on real files, retries, the dead letter queue'
 	@echo "make test     the tests (ARGS='-k retry -x' is passed on to pytest)"
 	@echo 'make lint     ruff, mypy, import-linter'
 	@echo 'make format   put the code into shape'

@@ -431,16 +431,6 @@ def test_a_job_does_not_wait_for_itself(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert "a job cannot wait for itself" in ran.err
 
 
-def test_a_job_does_not_drain_its_own_queue(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would wait for its own end."""
-    cli.done("init")
-    monkeypatch.setenv("QUEUECTL_JOB_ID", "some-job")
-    monkeypatch.setenv("QUEUECTL_DB_PATH", str(cli.database.resolve()))
-    ran = cli("worker-start", "--drain")
-    assert (ran.status, ran.out) == (4, "")
-    assert "a job cannot drain the queue it runs in" in ran.err
-
-
 def test_a_stop_names_what_has_the_place_of_the_pidfile(cli: Cli) -> None:
     """The workers are found through the database all the same; the remark says how to mend it."""
     cli.done("init")

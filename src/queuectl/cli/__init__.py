@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "init": ("setup", "make a queue in the current folder"),
-    "demo": ("demo", "see it all work, in a scratch folder, in about 15 seconds"),
+    "demo": ("demo", "see it all work in a few seconds, in a scratch folder"),
     "enqueue": ("enqueue", "queue a command, or a file of jobs"),
     "run": ("run", "queue a command, wait for it, and show its output"),
     "list": ("look", "list jobs"),

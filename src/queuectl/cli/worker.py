@@ -9,7 +9,7 @@ from queuectl import processes
 from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
 from queuectl.config import Config
-from queuectl.errors import Conflict, InvalidInput
+from queuectl.errors import InvalidInput
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import judge
@@ -67,11 +67,6 @@ def _start(context: Context) -> Result:
     if args.background and sys.platform != "win32":
         _leave_job()
     workspace = _ensure_queue(context)
-    if args.drain and workspace.surrounding_job() is not None:
-        raise Conflict(
-            "a job cannot drain the queue it runs in: it would wait for its own end",
-            hint="Leave --drain to the worker outside, or name another queue with --db.",
-        )
     orders = Orders(
         slots=1 if args.use_processes else count,
         drain=args.drain,
