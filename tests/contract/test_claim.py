@@ -203,3 +203,12 @@ def test_a_job_for_later_is_not_unfinished_business(manned: Pair) -> None:
     manned.clock.go_on(1)
     outlook = manned.work.outlook("w")
     assert (outlook.ready, outlook.unfinished) == (True, True)
+
+
+def test_a_worker_inside_a_job_does_not_count_that_job(manned: Pair) -> None:
+    """The job in whose command a worker runs is no unfinished business to it, but to all others."""
+    manned.enqueue(new_job("outer"))
+    manned.claim("w")
+    assert not manned.work.outlook("v", inside="outer").unfinished
+    assert manned.work.outlook("v", inside="other").unfinished
+    assert manned.work.outlook("v").unfinished

@@ -57,7 +57,8 @@ _FATAL = (DatabaseCorrupt, DatabaseForeign, DatabaseTooNew)
 
 class Ledger(threading.Thread):
     """`closing` makes of an attempt that ended what is written of it. `wake_worker` is called whenever
-    there is something new for the main thread to look at; `say` prints a line for people.
+    there is something new for the main thread to look at; `say` prints a line for people; `inside`
+    is the job in whose command the worker runs, if any.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Ledger(threading.Thread):
         closing: Closing,
         wake_worker: Callable[[], None],
         say: Callable[[str], None],
+        inside: str | None = None,
     ) -> None:
         super().__init__(name="ledger", daemon=True)
         self._storage = storage
@@ -79,6 +81,7 @@ class Ledger(threading.Thread):
         self._closing_of = closing
         self._wake_worker = wake_worker
         self._say = say
+        self._inside = inside
         self.ready: SimpleQueue[Claim | None] = SimpleQueue()
         """What was claimed and not started yet, for the slots to take."""
         self._lock = threading.Lock()
@@ -359,7 +362,7 @@ class Ledger(threading.Thread):
     def _look_around(self) -> Outlook:
         self._has_news = False
         self._looks_at_ticks = self._clock.ticks() + _LOOK_TICKS
-        outlook = self._storage.outlook(self.lease.worker.id)
+        outlook = self._storage.outlook(self.lease.worker.id, self._inside)
         if outlook != self.outlook:
             self.outlook = outlook
             self._wake_worker()

@@ -124,6 +124,7 @@ def run_worker(
             closing=Closing(name, policy),
             wake_worker=wake_worker,
             say=say,
+            inside=workspace.surrounding_job(),
         )
 
     executor = Executor(

@@ -133,8 +133,10 @@ class WorkerStorage(Protocol):
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
         """Returns jobs that were claimed but not started; they lose no attempt."""
 
-    def outlook(self, worker_id: str) -> Outlook:
-        """What there is to do, read without a write lock."""
+    def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
+        """What there is to do, read without a write lock. `inside` is the id of the job in whose
+        command the worker runs: it cannot end before the worker does, and is no unfinished business.
+        """
 
     def workers(self) -> list[WorkerRecord]:
         """The registered workers, oldest first."""

@@ -117,7 +117,7 @@ class World:
     def make_room(self) -> None:
         pass
 
-    def outlook(self, worker_id: str) -> Outlook:
+    def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
         return Outlook(self._left > 0, None, True, [], False, None, False)
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:

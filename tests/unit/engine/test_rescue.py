@@ -17,6 +17,7 @@ from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import Outcome, Policy, Verdict
 from queuectl.storage.job_storage import WorkerStorage
 from queuectl.storage.records import WorkerRecord
+from tests.support import wait_until
 from tests.unit.engine.support import HandClock, claim
 
 
@@ -124,12 +125,13 @@ def test_a_slower_rescuer_spares_a_later_run(tmp_path: Path, held_until: int) ->
     with open(tmp_path / "job_logs" / "job-1.log", "wb") as log:
         bare = subprocess.Popen(
             # What SIGTERM does to it is seen, and does not end it.
-            ["sh", "-c", "trap 'echo told' TERM; while :; do sleep 0.01; done"],
+            ["sh", "-c", "trap 'echo told' TERM; echo ready; while :; do sleep 0.01; done"],
             env={"PATH": os.environ["PATH"]},
             stdout=log,
             process_group=0,
         )
         try:
+            wait_until(lambda: os.path.getsize(log.name) > 0, "it is ready for the signal")
             found = tree.end_orphans(str(tmp_path / "queuectl.db"), [claim()], 60, still_held)
             assert found is not None
             assert (bare.pid in found) == (held_until > 0)

@@ -53,7 +53,7 @@ ANY_READY = f"SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE {_READY} LIMIT 1"
 NEXT_DUE = "SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL"
 
 ANY_UNFINISHED = f"""
-SELECT EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}')
+SELECT EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}' AND id IS NOT ?)
     OR EXISTS (SELECT 1 FROM jobs WHERE state = '{State.FAILED}')
 """
 

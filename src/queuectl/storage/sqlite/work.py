@@ -134,13 +134,13 @@ class SqliteWorkerStorage:
                 [(State.PENDING, now, c.seq, c.token, c.attempt, worker_id) for c in claims],
             )
 
-    def outlook(self, worker_id: str) -> Outlook:
+    def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
         now = self._clock.now()
         with translated(self.path), snapshot(self._db):
             [(next_due_at,)] = fetch(self._db, sql.NEXT_DUE)
             due = next_due_at is not None and next_due_at <= now
             ready = due or bool(fetch(self._db, sql.ANY_READY))
-            unfinished = ready or fetch(self._db, sql.ANY_UNFINISHED) == [(1,)]
+            unfinished = ready or fetch(self._db, sql.ANY_UNFINISHED, (inside,)) == [(1,)]
             cancelling = fetch(self._db, sql.CANCELLING, (worker_id,))
             standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
         return Outlook(
