@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -193,11 +192,3 @@ class Pair:
 def ids_of(claims: Iterable[Claim]) -> list[str]:
     """The ids of claimed jobs, in the order in which they were handed out."""
     return [claim.id for claim in claims]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Waits for a condition; fails when it does not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.002)

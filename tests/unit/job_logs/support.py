@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import io
-import time
-from collections.abc import Callable
 
 from queuectl.job_logs import JobLogs, OpenLog
 
@@ -36,14 +34,6 @@ def whole(logs: JobLogs, id: str = "a") -> bytes:
     out = io.BytesIO()
     logs.copy(id, out)
     return out.getvalue()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for a condition; fail when it does not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
 
 
 def refuse_to_punch(fd: int, start: int, end: int) -> None:

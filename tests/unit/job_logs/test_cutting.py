@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from queuectl.job_logs import JobLogs, OpenLog, cutting, files
-from tests.unit.job_logs.support import begin, end, refuse_to_punch, wait_until, whole
+from tests.support import wait_until
+from tests.unit.job_logs.support import begin, end, refuse_to_punch, whole
 
 CUT = re.compile(rb"\n\[queuectl\] (\d+) bytes were cut here \(log_max_bytes is \d+\)\n")
 LIMIT = 200_000

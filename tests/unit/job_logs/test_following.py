@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from queuectl.job_logs import JobLogs, cutting, following, reading
-from tests.unit.job_logs.support import begin, end, refuse_to_punch, wait_until, whole
+from tests.support import wait_until
+from tests.unit.job_logs.support import begin, end, refuse_to_punch, whole
 
 LIMIT = 200_000
 
