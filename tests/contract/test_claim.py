@@ -212,3 +212,13 @@ def test_a_worker_inside_a_job_does_not_count_that_job(manned: Pair) -> None:
     assert not manned.work.outlook("v", inside="outer").unfinished
     assert manned.work.outlook("v", inside="other").unfinished
     assert manned.work.outlook("v").unfinished
+
+
+def test_a_worker_is_known_to_every_connection(manned: Pair) -> None:
+    """What registered on one connection claims on another, under its own name."""
+    manned.enqueue("a")
+    (claim,) = manned.database.open_work(manned.clock).exchange("w", [], 1).claims
+    assert claim.id == "a"
+    job = manned.jobs.get("a")
+    assert job is not None
+    assert job.worker == "host:w"

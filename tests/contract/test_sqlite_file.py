@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import apsw
@@ -23,6 +24,9 @@ from queuectl.storage import open_job_storage, open_worker_storage
 from queuectl.storage.sqlite.jobs import SqliteJobStorage
 from queuectl.storage.sqlite.migrate import SCHEMA_VERSION
 from tests.contract.support import START, Database, MovableClock, Pair, new_job
+
+if sys.platform != "win32":
+    import resource
 
 
 @pytest.fixture
@@ -218,6 +222,26 @@ def test_a_full_disk_changes_nothing(path: Path) -> None:
     pair.enqueue("later")
     assert pair.jobs.counts() == {State.COMPLETED: 50, State.PENDING: 1}
     pair.database.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_queue_is_made_whole_or_the_disk_is_called_full(tmp_path: Path) -> None:
+    """Wherever the room runs out while a queue is made, that is what is said, and what is there then
+    can be made a queue as soon as there is room.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    refused = 0
+    for size in range(0, 65_536, 2_048):
+        path = str(tmp_path / f"queue-{size}.db")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            open_job_storage(path, create=True).close()
+        except DiskFull:
+            refused += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        open_job_storage(path, create=True).close()
+    assert 0 < refused < 32
 
 
 def limit_pages(storage: object, *, to_now: bool) -> None:

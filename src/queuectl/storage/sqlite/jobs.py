@@ -11,10 +11,9 @@ from queuectl.storage.sqlite.connection import (
     connect,
     fetch,
     fetch_one,
-    snapshot,
-    transaction,
     translated,
 )
+from queuectl.storage.sqlite.transactions import snapshot, transaction
 from queuectl.text import typed, visible
 
 TYPE_CHECKING = False

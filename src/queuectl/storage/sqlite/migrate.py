@@ -9,6 +9,7 @@ import apsw
 
 from queuectl.disk import sync_folder
 from queuectl.errors import DatabaseForeign, DatabaseTooNew
+from queuectl.storage.sqlite.transactions import transaction
 from queuectl.text import visible
 
 APPLICATION_ID = 0x51435431
@@ -29,17 +30,12 @@ def bring_up_to_date(db: apsw.Connection, path: str) -> None:
     if _version(db, path) == SCHEMA_VERSION:
         return
     _use_wal(db)
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         # Another process may have done it while we waited for the lock.
         for number in range(_version(db, path) + 1, SCHEMA_VERSION + 1):
             db.execute(_migration(number))
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
     sync_folder(path)
 
 

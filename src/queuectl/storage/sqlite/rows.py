@@ -23,13 +23,15 @@ def job(row: Sequence[Any]) -> Job:
     from queuectl.jobs.job_view import Job
 
     values = list(row)
-    values[2] = _STATES[values[2]]
-    values[11] = json.loads(values[11]) if values[11] else {}
+    state, env = Job._fields.index("state"), Job._fields.index("env")
+    values[state] = _STATES[values[state]]
+    values[env] = json.loads(values[env]) if values[env] else {}
     return Job._make(values)
 
 
 def worker_record(row: Sequence[Any], ticks: int) -> WorkerRecord:
     """A row of `sql.LIST_WORKERS`; `ticks` is the machine's clock now."""
     values = list(row)
-    values[12] = (values[12] - ticks) / 1e6
+    left = WorkerRecord._fields.index("lease_left_seconds")
+    values[left] = (values[left] - ticks) / 1e6
     return WorkerRecord._make(values)

@@ -38,14 +38,17 @@ UPDATE jobs SET next_run_at = NULL
 WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= ? ORDER BY next_run_at LIMIT ?)
 """
 
+CLAIM_COLUMNS = """seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout,
+    on_lost, max_losses, losses, claim_token"""
+"""The fields of a `Claim`, in their order."""
+
 CLAIM = f"""
 UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = ?1,
        worker_id = ?2, worker = ?3, started_at = ?4, finished_at = NULL,
        exit_code = NULL, signal = NULL, error = NULL, updated_at = ?4
 WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE {_READY}
               ORDER BY priority DESC, seq LIMIT ?5)
-RETURNING seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
-          max_losses, losses, claim_token, priority
+RETURNING {CLAIM_COLUMNS}, priority
 """
 
 ANY_READY = f"SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE {_READY} LIMIT 1"
@@ -97,9 +100,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 HELD_BY = f"""
-SELECT seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost, max_losses,
-       losses, claim_token, worker, started_at
-FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = ? ORDER BY seq
+SELECT {CLAIM_COLUMNS}, worker, started_at FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = ? ORDER BY seq
 """
 
 # ---- workers ------------------------------------------------------------------------------
@@ -121,7 +122,9 @@ UPDATE workers SET heartbeat_at = ?, lease_seconds = ?, lease_ends_ticks = ?
 WHERE id = ? AND fenced_at IS NULL RETURNING id
 """
 
-WORKER_STANDING = "SELECT fenced_at, stop_requested_at, stop_timeout FROM workers WHERE id = ?"
+WORKER_STANDING = """
+SELECT name, fenced_at, stop_requested_at, stop_timeout FROM workers WHERE id = ?
+"""
 
 LIST_WORKERS = f"""
 SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,

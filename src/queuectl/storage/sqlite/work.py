@@ -15,11 +15,10 @@ from queuectl.storage.sqlite.connection import (
     connect,
     fetch,
     fetch_one,
-    snapshot,
-    transaction,
     translated,
 )
 from queuectl.storage.sqlite.rows import worker_record
+from queuectl.storage.sqlite.transactions import snapshot, transaction
 from queuectl.storage.sqlite.watch import ChangeWatch
 
 TYPE_CHECKING = False
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.jobs.outcome import Outcome, Verdict
+
+_CLAIM_WIDTH = len(Claim._fields)
 
 _PROMOTED_AT_ONCE = 1_000
 """Due jobs moved to the ready index in one claim: more than it takes, so they never pile up,
@@ -45,7 +46,6 @@ class SqliteWorkerStorage:
         # more fsyncs, many times a second.
         self._db.execute("PRAGMA wal_autocheckpoint = 4000")
         self._db.execute("PRAGMA cache_size = -16384")
-        self._names: dict[str, str] = {}
 
     def close(self) -> None:
         self._db.close()
@@ -65,7 +65,6 @@ class SqliteWorkerStorage:
                     self._lease_end(worker.lease_seconds),
                 ),
             )
-        self._names[worker.id] = worker.name
 
     def unregister(self, worker_id: str) -> None:
         with translated(self.path):
@@ -86,29 +85,28 @@ class SqliteWorkerStorage:
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         with translated(self.path), transaction(self._db):
             now = self._clock.now()  # After the wait for the lock: in the order of the commits.
-            self._check_standing(worker_id)
+            name = self._check_standing(worker_id)
             refused = self._settle(worker_id, settlements, now) if settlements else []
-            claims = self._claim(worker_id, wanted, now) if wanted > 0 else []
+            claims = self._claim(worker_id, name, wanted, now) if wanted > 0 else []
         return Exchange(claims, refused)
 
-    def _claim(self, worker_id: str, wanted: int, now: int) -> list[Claim]:
+    def _claim(self, worker_id: str, name: str, wanted: int, now: int) -> list[Claim]:
         self._db.execute(sql.PROMOTE_DUE, (now, _PROMOTED_AT_ONCE))
-        rows = fetch(
-            self._db,
-            sql.CLAIM,
-            (_new_token(), worker_id, self._names[worker_id], now, wanted),
-        )
+        rows = fetch(self._db, sql.CLAIM, (_new_token(), worker_id, name, now, wanted))
         # RETURNING gives the rows in any order.
-        rows.sort(key=lambda row: (-row[13], row[0]))
-        return [Claim._make(row[:13]) for row in rows]
+        rows.sort(key=lambda row: (-row[_CLAIM_WIDTH], row[0]))
+        return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
 
-    def _check_standing(self, worker_id: str) -> None:
+    def _check_standing(self, worker_id: str) -> str:
+        """The worker's name. Raises WorkerFenced when it has been given up for lost."""
         standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
-        if standing is None or standing[0] is not None:
+        if standing is None or standing[1] is not None:
             raise WorkerFenced(
                 "this worker was given up for lost, and its jobs were taken back",
                 hint="It was stopped or starved for longer than its lease (lease_seconds).",
             )
+        name: str = standing[0]
+        return name
 
     def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
         """Writes what still counts, and returns the claims of what does not."""
@@ -148,9 +146,9 @@ class SqliteWorkerStorage:
             next_due_at=next_due_at,
             unfinished=unfinished,
             cancelling=[(token, seq) for token, seq in cancelling],
-            stop_requested=standing is not None and standing[1] is not None,
-            stop_timeout=None if standing is None else standing[2],
-            fenced=standing is None or standing[0] is not None,
+            stop_requested=standing is not None and standing[2] is not None,
+            stop_timeout=None if standing is None else standing[3],
+            fenced=standing is None or standing[1] is not None,
         )
 
     # ---- other workers
@@ -169,7 +167,7 @@ class SqliteWorkerStorage:
                 (self._clock.now(), worker_id),
             )
             rows = fetch(self._db, sql.HELD_BY, (worker_id,))
-        return [Claim._make(row[:13]) for row in rows]
+        return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
 
     def rescue(
         self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]
@@ -179,8 +177,8 @@ class SqliteWorkerStorage:
             held = fetch(self._db, sql.HELD_BY, (worker_id,))
             settlements = []
             for row in held:
-                claim = Claim._make(row[:13])
-                worker, started_at = row[13:]
+                claim = Claim._make(row[:_CLAIM_WIDTH])
+                worker, started_at = row[_CLAIM_WIDTH:]
                 outcome, verdict = decide(claim)
                 # The clock may have been set back since it began.
                 ended = max(now, started_at) if outcome.begun else started_at
