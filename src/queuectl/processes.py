@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from queuectl.storage.records import WorkerRecord
 
 HAS_PROC = sys.platform != "win32" and os.path.exists("/proc/self/stat")
@@ -197,31 +200,35 @@ def ancestors() -> set[int]:
         return {os.getpid(), os.getppid()}
 
 
-class Judgement:
-    """What can be said of a worker: it lives, it is gone, or it does not answer."""
+class WorkerHealth(StrEnum):
+    """What can be said of a registered worker."""
 
     ALIVE = "alive"
-    GONE = "gone"
+    LOST = "lost"
+    """Its process is gone, or it has been given up (fenced): what it holds is to be taken back."""
     SILENT = "silent"
     """It may still exist, but its lease has run out."""
 
 
-def judge_worker(worker: WorkerRecord, me: Identity, now: int) -> str:
+def health_of(worker: WorkerRecord, me: Identity, now: int) -> WorkerHealth:
     """Whether a registered worker lives: by its process where that can be seen, else by its lease."""
+    if worker.fenced_at is not None:
+        return WorkerHealth.LOST
     if worker.boot_id == me.boot_id:
         same_space = worker.process_space == me.process_space
         if same_space and started(worker.pid) not in (worker.process_started, UNKNOWN):
-            return Judgement.GONE
-        return Judgement.ALIVE if worker.lease_left_seconds > 0 else Judgement.SILENT
+            return WorkerHealth.LOST
+        return WorkerHealth.ALIVE if worker.lease_left_seconds > 0 else WorkerHealth.SILENT
     if worker.host == me.host:
-        return Judgement.GONE  # The machine was started anew since.
+        return WorkerHealth.LOST  # The machine was started anew since.
     # Another machine, whose clock is not ours: only the wall clock of its heartbeat is left.
     silent_seconds = (now - worker.heartbeat_at) / 1e6
-    return Judgement.ALIVE if silent_seconds < 2 * worker.lease_seconds else Judgement.SILENT
+    return WorkerHealth.ALIVE if silent_seconds < 2 * worker.lease_seconds else WorkerHealth.SILENT
 
 
-def is_alive(worker: WorkerRecord) -> bool:
-    """Whether a registered worker lives, for those who only want to show it."""
+def living(workers: Iterable[WorkerRecord]) -> list[WorkerRecord]:
+    """Those of the workers that live, for those who only want to show or to ask them."""
     from queuectl.clock import Clock
 
-    return judge_worker(worker, this_process(), Clock().now()) == Judgement.ALIVE
+    me, now = this_process(), Clock().now()
+    return [worker for worker in workers if health_of(worker, me, now) == WorkerHealth.ALIVE]

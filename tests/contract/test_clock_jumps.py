@@ -38,10 +38,10 @@ def test_a_set_clock_makes_no_living_worker_lost(pair: Pair, jump: int) -> None:
     )
     pair.clock.set_wall(jump)
     (worker,) = pair.work.workers()
-    assert processes.judge_worker(worker, me, pair.clock.now()) == processes.Judgement.ALIVE
+    assert processes.health_of(worker, me, pair.clock.now()) == processes.WorkerHealth.ALIVE
     pair.clock.go_on(11)
     (worker,) = pair.work.workers()
-    assert processes.judge_worker(worker, me, pair.clock.now()) == processes.Judgement.SILENT
+    assert processes.health_of(worker, me, pair.clock.now()) == processes.WorkerHealth.SILENT
 
 
 @JUMPS

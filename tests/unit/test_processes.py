@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queuectl import processes
-from queuectl.processes import Identity, Judgement, judge_worker
+from queuectl.processes import Identity, WorkerHealth, health_of
 from queuectl.storage.records import WorkerRecord
 
 NOW = 1_795_521_600_000_000
@@ -201,29 +201,30 @@ def record(
 
 
 @pytest.mark.parametrize(
-    ("worker", "judgement"),
+    ("worker", "health"),
     [
-        (record(), Judgement.ALIVE),
-        (record(silent_seconds=1e6), Judgement.ALIVE),
-        (record(lease_left_seconds=-1), Judgement.SILENT),
-        (record(process_started="201"), Judgement.GONE),
-        (record(process_started="201", lease_left_seconds=-1), Judgement.GONE),
-        (record(process_space="pid:[2]", process_started="201"), Judgement.ALIVE),
-        (record(process_space="pid:[2]", lease_left_seconds=-1), Judgement.SILENT),
-        (record(boot_id="boot-0"), Judgement.GONE),
-        (record(boot_id="boot-0", lease_left_seconds=1e6), Judgement.GONE),
-        (record(host="there", boot_id="boot-9", silent_seconds=59), Judgement.ALIVE),
-        (record(host="there", boot_id="boot-9", silent_seconds=61), Judgement.SILENT),
-        (record(host="there", boot_id="boot-9", lease_left_seconds=-99), Judgement.ALIVE),
-        (record(host="there", boot_id="boot-9", silent_seconds=-3600), Judgement.ALIVE),
+        (record(), WorkerHealth.ALIVE),
+        (record(silent_seconds=1e6), WorkerHealth.ALIVE),
+        (record()._replace(fenced_at=NOW), WorkerHealth.LOST),
+        (record(lease_left_seconds=-1), WorkerHealth.SILENT),
+        (record(process_started="201"), WorkerHealth.LOST),
+        (record(process_started="201", lease_left_seconds=-1), WorkerHealth.LOST),
+        (record(process_space="pid:[2]", process_started="201"), WorkerHealth.ALIVE),
+        (record(process_space="pid:[2]", lease_left_seconds=-1), WorkerHealth.SILENT),
+        (record(boot_id="boot-0"), WorkerHealth.LOST),
+        (record(boot_id="boot-0", lease_left_seconds=1e6), WorkerHealth.LOST),
+        (record(host="there", boot_id="boot-9", silent_seconds=59), WorkerHealth.ALIVE),
+        (record(host="there", boot_id="boot-9", silent_seconds=61), WorkerHealth.SILENT),
+        (record(host="there", boot_id="boot-9", lease_left_seconds=-99), WorkerHealth.ALIVE),
+        (record(host="there", boot_id="boot-9", silent_seconds=-3600), WorkerHealth.ALIVE),
     ],
 )
 def test_a_worker_is_judged_by_what_can_be_seen_of_it(
-    monkeypatch: pytest.MonkeyPatch, worker: WorkerRecord, judgement: str
+    monkeypatch: pytest.MonkeyPatch, worker: WorkerRecord, health: WorkerHealth
 ) -> None:
     """Its process where that is visible, its lease where not, and its heartbeat from another machine."""
     monkeypatch.setattr(processes, "started", {20: "200"}.get)
-    assert judge_worker(worker, ME, NOW) == judgement
+    assert health_of(worker, ME, NOW) == health
 
 
 def test_a_worker_whose_process_ended_is_gone(start: Start) -> None:
@@ -236,9 +237,9 @@ def test_a_worker_whose_process_ended_is_gone(start: Start) -> None:
         process_space=me.process_space,
         process_started=processes.started(process.pid) or "",
     )._replace(pid=process.pid)
-    assert judge_worker(worker, me, NOW) == Judgement.ALIVE
-    assert processes.is_alive(worker)
+    assert health_of(worker, me, NOW) == WorkerHealth.ALIVE
+    assert processes.living([worker]) == [worker]
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert judge_worker(worker, me, NOW) == Judgement.GONE
-    assert not processes.is_alive(worker)
+    assert health_of(worker, me, NOW) == WorkerHealth.LOST
+    assert processes.living([worker]) == []

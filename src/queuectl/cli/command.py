@@ -109,9 +109,9 @@ class Context:
 
     def note_missing_workers(self, queue: JobQueue) -> None:
         """Says that what waits would wait for ever, if no worker runs."""
-        from queuectl.processes import is_alive
+        from queuectl.processes import living
 
-        if not any(map(is_alive, queue.workers())):
+        if not living(queue.workers()):
             self.note("No worker is running; start one with: queuectl worker-start")
 
     def confirm(self, question: str) -> None:

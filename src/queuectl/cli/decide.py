@@ -87,9 +87,9 @@ def _cancel(context: Context) -> Result:
 
 
 def _await_end(context: Context, queue: JobQueue, ids: Sequence[str]) -> None:
-    from queuectl.processes import is_alive
+    from queuectl.processes import living
 
-    if not any(map(is_alive, queue.workers())):
+    if not living(queue.workers()):
         context.note("No worker is running; the next one to start ends what is left of the job.")
         return
     context.note(f"Waiting for {len(ids)} running {'job' if len(ids) == 1 else 'jobs'} to stop ...")

@@ -20,9 +20,10 @@ def _status(context: Context) -> Result:
     counts, scheduled, database = queue.counts(), queue.scheduled(), queue.workspace.database
     workers: Workers = []
     if registered := queue.workers():
-        from queuectl.processes import is_alive
+        from queuectl.processes import living
 
-        workers = [(worker, is_alive(worker)) for worker in registered]
+        alive = living(registered)
+        workers = [(worker, worker in alive) for worker in registered]
     data = None
     if context.args.json:
         from queuectl.cli.json_output import worker_object

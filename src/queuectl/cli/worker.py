@@ -211,7 +211,7 @@ def _stop(context: Context) -> Result:
         obstacle = pidfile.in_the_way(queue.workspace.pidfile)
         if obstacle is not None:
             context.note(f"{obstacle.message}\n  {obstacle.hint}")
-        alive = [worker for worker in queue.workers() if processes.is_alive(worker)]
+        alive = processes.living(queue.workers())
         chosen = [w for w in alive if context.args.all or w.mode == "background"]
         left_alone = len(alive) - len(chosen)
         if left_alone:
@@ -243,8 +243,10 @@ def _list(context: Context) -> Result:
     from queuectl.cli.views import workers_table
 
     with context.queue() as queue:
-        workers = [(worker, processes.is_alive(worker)) for worker in queue.workers()]
+        registered = queue.workers()
         now = queue.now()
+    alive = processes.living(registered)
+    workers = [(worker, worker in alive) for worker in registered]
     if not workers:
         context.note("No workers.")
         return Result(data=[])

@@ -18,7 +18,6 @@ from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
-from queuectl.processes import Judgement
 from queuectl.storage import databases_in, open_worker_storage
 from queuectl.text import typed, visible
 from queuectl.workspace import Workspace
@@ -143,17 +142,12 @@ def _clock(queue: JobQueue) -> Finding:
 
 
 def _workers(workspace: Workspace, queue: JobQueue) -> Finding:
-    me, now = processes.this_process(), queue.now()
     workers = queue.workers()
-    lost = [
-        worker
-        for worker in workers
-        if worker.fenced_at is not None
-        or processes.judge_worker(worker, me, now) != Judgement.ALIVE
-    ]
+    alive = processes.living(workers)
+    lost = [worker for worker in workers if worker not in alive]
     if not lost:
-        alive = len(workers)
-        return Finding("workers", f"{alive} alive" if alive else "none is running", ok=True)
+        text = f"{len(alive)} alive" if alive else "none is running"
+        return Finding("workers", text, ok=True)
     held = sum(worker.running for worker in lost)
     names = ", ".join(worker.name for worker in lost)
     return Finding(

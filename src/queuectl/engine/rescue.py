@@ -13,7 +13,7 @@ from queuectl import processes
 from queuectl.engine import tree
 from queuectl.job_logs import JobLogs
 from queuectl.jobs.outcome import LOST, LOST_BEFORE_START, judge
-from queuectl.processes import Judgement
+from queuectl.processes import WorkerHealth
 from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
@@ -54,11 +54,11 @@ class Patience:
         """A look failed: whatever kept this one from reading may have kept others from writing."""
         self._silent.clear()
 
-    def is_over(self, worker: WorkerRecord, judgement: str) -> bool:
-        """Whether this worker is lost, judged like this in this round."""
-        if worker.fenced_at is not None or judgement == Judgement.GONE:
+    def is_over(self, worker: WorkerRecord, health: WorkerHealth) -> bool:
+        """Whether this worker is to be given up, found like this in this round."""
+        if health == WorkerHealth.LOST:
             return True
-        if judgement == Judgement.ALIVE:
+        if health == WorkerHealth.ALIVE:
             self._silent.pop(worker.id, None)
             return False
         heartbeat, rounds = self._silent.get(worker.id, (worker.heartbeat_at, 0))
@@ -109,11 +109,11 @@ def rescue_lost(
     logs = JobLogs(Workspace(database).logs)
     rescues = []
     for worker in storage.workers():
-        judgement = processes.judge_worker(worker, me, clock.now())
+        health = processes.health_of(worker, me, clock.now())
         if patience is not None:
-            lost = patience.is_over(worker, judgement)
+            lost = patience.is_over(worker, health)
         else:
-            lost = worker.fenced_at is not None or judgement != Judgement.ALIVE
+            lost = health != WorkerHealth.ALIVE
         if not lost or worker.id == except_for:
             continue
         fence = partial(storage.fence, worker.id)

@@ -1,6 +1,7 @@
 """The life of a job, as data: the states, and every move that is allowed between them.
 
-SQL, screens and documents take the states and moves from here; nothing else names them.
+The program takes the states, and the states a move may start from, from here; the tests hold it and the
+documents to the rest.
 """
 
 from __future__ import annotations
@@ -53,13 +54,14 @@ MOVES = (
 FINISHED = (State.COMPLETED, State.DEAD, State.CANCELLED)
 """Nothing more happens to a job in one of these by itself."""
 
-WAITING = (State.PENDING, State.FAILED)
-"""A worker may claim a job in one of these, once its time has come."""
-
 
 def sources(move: str) -> tuple[State, ...]:
     """The states from which a job can make this move."""
     return next(m.sources for m in MOVES if m.name == move)
+
+
+WAITING = sources("claim")
+"""A worker may claim a job in one of these, once its time has come."""
 
 
 def may(move: str, state: State) -> bool:
