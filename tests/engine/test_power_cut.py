@@ -68,7 +68,6 @@ def work(disk: RecordedDisk, path: Path) -> None:
             jobs.close()
             jobs = open_job_storage(str(path))
             worker = open_worker_storage(str(path), Clock())
-            worker._names["w"] = "w"  # type: ignore[attr-defined]
             _connection(worker).execute("PRAGMA wal_autocheckpoint = 25")
     worker.close()
     jobs.close()

@@ -8,11 +8,9 @@ import sys
 from queuectl import processes
 from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
-from queuectl.config import Config
 from queuectl.errors import InvalidInput
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
-from queuectl.jobs.outcome import judge
 from queuectl.marks import JOB_MARKS
 from queuectl.text import visible
 
@@ -22,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.engine.run import Tally
+    from queuectl.engine.slots import OnEnded
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome, Policy
+    from queuectl.jobs.outcome import Outcome, Verdict
     from queuectl.workspace import Workspace
 
 MOST_SLOTS = 1_024
@@ -161,25 +160,20 @@ def _ensure_queue(context: Context) -> Workspace:
     return workspace
 
 
-def _ended_line(
-    say: Callable[[str], None], context: Context
-) -> Callable[[Claim, Outcome, float], None] | None:
+def _ended_line(say: Callable[[str], None], context: Context) -> OnEnded | None:
     """A line for each attempt, for whoever watches; a worker at full speed has no time for them."""
     if context.args.background or context.args.quiet or not sys.stderr.isatty():
         return None
 
-    policy = Config.load(context.workspace().config, os.environ).policy()
-
-    def line(claim: Claim, outcome: Outcome, seconds: float) -> None:
+    def line(claim: Claim, outcome: Outcome, verdict: Verdict, seconds: float) -> None:
         text = f"{outcome.kind:<10} {claim.id}  {seconds:.2f}s  {visible(claim.command, 60)}"
-        say(text + _what_follows(claim, outcome, policy))
+        say(text + _what_follows(outcome, verdict))
 
     return line
 
 
-def _what_follows(claim: Claim, outcome: Outcome, policy: Policy) -> str:
+def _what_follows(outcome: Outcome, verdict: Verdict) -> str:
     """Why the attempt failed and what becomes of the job; empty where nothing failed."""
-    verdict = judge(claim, outcome, policy)
     if verdict.state not in (State.FAILED, State.DEAD):
         return ""
     why = visible(outcome.error or outcome.kind, 80)

@@ -2,8 +2,8 @@
 
 An attempt that ends by itself has ended when its first process has: what it leaves behind on
 purpose, a daemon, is its own affair. One that queuectl ends (timeout, cancel, stop) has ended
-when nothing of its process tree is left. So has one whose first process was killed, by a signal
-that came from elsewhere: what it left behind was left by nobody's purpose, and is ended.
+when nothing of its process tree is left. So has one whose first process was killed by a signal
+from elsewhere: what that left behind was not left on purpose, and is ended too.
 """
 
 from __future__ import annotations

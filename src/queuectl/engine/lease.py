@@ -48,7 +48,9 @@ class Lease:
         return left_ticks <= int(self.worker.lease_seconds * 1e6) * 2 // 3
 
     def holds(self, ticks: int | None = None) -> bool:
-        """Whether nobody can have been given by now, or by `ticks`, what this worker holds."""
+        """Whether it is sure to be in force at `ticks` (None: now): nobody else can have been given
+        what this worker holds.
+        """
         return (
             not self.lost and (self._clock.ticks() if ticks is None else ticks) < self._ends_ticks
         )

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from queuectl.storage.records import Outlook, Settlement
 
 _LOOK_TICKS = 50_000
-"""How often, while there is work, to look what others want, if they changed anything (50 ms): beside
-other workers that is always so."""
+"""While there is work, what others ask for (a stop, a cancel) is read at most this often (50 ms), and
+only after somebody changed the database."""
 
 _RETRY_SECONDS = 1.0
 """Between attempts to write while the database cannot be written (a full disk, a long lock)."""
@@ -48,8 +48,7 @@ _PATIENCE_TICKS = 100_000
 """A claimed job that has found no slot for this long (0.1 s) goes back, for another worker to run."""
 
 _LIVELY_TICKS = 2_000_000
-"""How long ago its thread must have gone round to be taken for alive (2 s): longer than it takes to
-notice each round."""
+"""The thread is taken to hang this long after it was to stir (2 s)."""
 
 _FATAL = (DatabaseCorrupt, DatabaseForeign, DatabaseTooNew)
 """Errors that no waiting mends."""
@@ -78,19 +77,20 @@ class Ledger(threading.Thread):
         self._watch = watch
         self._clock = clock
         self.lease = lease
-        self._closing_of = closing
+        self._closing = closing
         self._wake_worker = wake_worker
         self._say = say
         self._inside = inside
         self.ready: SimpleQueue[Claim | None] = SimpleQueue()
         """What was claimed and not started yet, for the slots to take."""
         self._lock = threading.Lock()
-        # Guarded by the lock:
+        # Guarded by the lock; where a flag is cleared without it, all that a stale one costs is
+        # being woken once for nothing:
         self._ended: list[Attempt] = []
         self._returned: list[Claim] = []
         self._held = 0
         self._accepting = True
-        self._closing = False
+        self._asked_to_close = False
         self._resting = False
         self._gathering = False
         self._slots = lease.worker.slots
@@ -139,8 +139,8 @@ class Ledger(threading.Thread):
             self._watch.wake()
 
     def forfeit(self) -> None:
-        """A claim is in nobody's hands any more. Its job is taken back as from a lost worker, once
-        this one has ended.
+        """A slot failed with a claim in its hands. Nobody settles it: the job stays claimed until
+        this worker is gone, and is rescued then.
         """
         with self._lock:
             self._held -= 1
@@ -190,14 +190,16 @@ class Ledger(threading.Thread):
             self.give_back_ready()
 
     def give_up(self) -> None:
-        """Waits for no database that cannot be written: what is lost thereby is rescued later."""
+        """Tries no failed write again. Outcomes that were not written are lost, and their jobs are
+        rescued later.
+        """
         self._giving_up = True
         self._watch.wake()
 
     def ask_to_close(self) -> None:
         """Has the thread end once all that was handed over is written; everything must have been."""
         with self._lock:
-            self._closing = True
+            self._asked_to_close = True
         self._watch.wake()
 
     def free(self) -> None:
@@ -224,9 +226,9 @@ class Ledger(threading.Thread):
         worth_a_claim = True
         while True:
             try:
-                ended, returned, wanted, closing = self._next_batch()
+                ended, returned, wanted, is_last = self._next_batch()
                 if ended or returned or (wanted and worth_a_claim):
-                    claimed = self._write(self._close(ended), returned, wanted)
+                    claimed = self._write(self._settlements_of(ended), returned, wanted)
                     if wanted:
                         # Fewer than wanted: there are no more, until something changes.
                         worth_a_claim = claimed == wanted
@@ -235,7 +237,7 @@ class Ledger(threading.Thread):
                     if self._has_news and self._clock.ticks() >= self._looks_at_ticks:
                         self._look_around()
                     self._gather()
-                elif closing:
+                elif is_last:
                     self._return_untaken()
                     return True
                 else:
@@ -256,9 +258,9 @@ class Ledger(threading.Thread):
         with self._lock:
             ended, self._ended = self._ended, []
             returned, self._returned = self._returned, []
-            return ended, returned, self._wanted(), self._closing
+            return ended, returned, self._wanted(), self._asked_to_close
 
-    def _close(self, ended: list[Attempt]) -> list[Settlement]:
+    def _settlements_of(self, ended: list[Attempt]) -> list[Settlement]:
         """What to write of the attempts that ended. Not before it is known that they still count:
         after a lease that ran out somebody else may be writing into the same logs.
         """
@@ -269,11 +271,11 @@ class Ledger(threading.Thread):
             with self._lock:
                 self._ended = ended + self._ended
             raise
-        return [self._closing_of.settlement(attempt, self.lease.holds) for attempt in ended]
+        return [self._closing.settlement(attempt, self.lease.holds) for attempt in ended]
 
     def _wanted(self) -> int:
         """How many more claims to hold: one for each free slot, and some ahead."""
-        if self._closing or not self._accepting:
+        if self._asked_to_close or not self._accepting:
             return 0
         ahead = self._pace.ahead()
         wanted = self._slots + ahead - self._held
@@ -325,7 +327,7 @@ class Ledger(threading.Thread):
     def _gather(self) -> None:
         """Lets some outcomes come together, unless a slot would have to wait for that."""
         with self._lock:
-            if self._closing or not self._is_stocked():
+            if self._asked_to_close or not self._is_stocked():
                 return
             self._gathering = True
         self._watch.doze(self._pace.gather_seconds())
@@ -343,7 +345,7 @@ class Ledger(threading.Thread):
         if wanted and outlook.ready:
             return True
         with self._lock:
-            if self._ended or self._returned or self._closing or self._wanted() != wanted:
+            if self._ended or self._returned or self._asked_to_close or self._wanted() != wanted:
                 return False
             self._resting = True
             drained = self._held == 0 and not outlook.unfinished
@@ -406,7 +408,7 @@ class Ledger(threading.Thread):
                 is_over = self._held == 0
                 self._resting = not is_over
             for attempt in ended:
-                self._closing_of.abandon(attempt)
+                self._closing.abandon(attempt)
             if is_over:
                 break
             self._will_stir_in(_RETRY_SECONDS)

@@ -18,6 +18,8 @@ from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.clock import Clock
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome, Policy, Verdict
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from queuectl.storage.job_storage import WorkerStorage
     from queuectl.storage.records import WorkerRecord
 
-ROUNDS_OF_SILENCE = 3
+ROUNDS_OF_SILENCE = 4
 """How often in a row a worker must have been seen with the same expired lease to be given up."""
 
 _LONGEST_ROUND_TICKS = 2_500_000
@@ -36,8 +38,8 @@ class Patience:
     """Decides when silence means loss: not at first sight.
 
     Workers that were all kept from renewing their leases, by a frozen machine or a full disk, must
-    not take each other's jobs the moment they can write again. A process that is gone needs no
-    patience.
+    not take each other's jobs the moment they can write again: only rounds in which this one could
+    write count. A process that is gone needs no patience.
     """
 
     def __init__(self) -> None:
@@ -97,24 +99,32 @@ def rescue_lost(
     patience: Patience | None = None,
     myself: Identity | None = None,
     except_for: str | None = None,
+    write_something: Callable[[], None] = lambda: None,
 ) -> list[Rescue]:
     """One round: finds the lost workers and takes their jobs back.
 
     Without `patience` a worker is lost as soon as its lease is over. `except_for` is a worker's id.
-    Raises OSError when this machine does not let us look at its processes.
+    `write_something` is called before a worker's silence is counted, and raises a DatabaseError when
+    this one could not have renewed a lease either. Raises OSError when this machine does not let us look at its processes.
     """
     me = myself or processes.this_process()
     if patience is not None:
         patience.begin_round(clock.ticks())
     logs = JobLogs(Workspace(database).logs)
     rescues = []
+    could_write = False
     for worker in storage.workers():
+        if worker.id == except_for:
+            continue
         health = processes.health_of(worker, me, clock.now())
+        if health == WorkerHealth.SILENT and not could_write:
+            write_something()
+            could_write = True
         if patience is not None:
             lost = patience.is_over(worker, health)
         else:
             lost = health != WorkerHealth.ALIVE
-        if not lost or worker.id == except_for:
+        if not lost:
             continue
         fence = partial(storage.fence, worker.id)
         held = fence()

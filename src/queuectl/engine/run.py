@@ -26,8 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome, Policy
+    from queuectl.engine.slots import OnEnded
+    from queuectl.jobs.outcome import Policy
+    from queuectl.processes import Identity
     from queuectl.storage.job_storage import WorkerStorage
     from queuectl.workspace import Workspace
 
@@ -68,7 +69,7 @@ def run_worker(
     *,
     say: Callable[[str], None],
     on_ready: Callable[[str], None] = lambda name: None,
-    on_ended: Callable[[Claim, Outcome, float], None] | None = None,
+    on_ended: OnEnded | None = None,
 ) -> Tally:
     """Runs a worker in this thread, which must be the main one, until it is told to stop or, as a
     drain, until all is done.
@@ -79,12 +80,51 @@ def run_worker(
     _require_utf8()
     clock = Clock()
     config = Config.load(workspace.config, os.environ)
-    logs = JobLogs(workspace.logs)
-    logs.ensure_folder()
+    JobLogs(workspace.logs).ensure_folder()
     me = processes.this_process()
-    name = f"{me.host}:{me.pid}"
     storage = open_worker_storage(workspace.database, clock)
-    # What a lost worker held is due again before this one claims anything.
+    _rescue_first(workspace, storage, config, clock, me, say)
+    worker = _assemble(workspace, orders, storage, config, clock, me, say, on_ended)
+    signals.install(worker, _reloading(workspace, worker, say))
+    maintenance = Maintenance(
+        lambda: open_worker_storage(workspace.database, clock),
+        workspace.database,
+        clock,
+        worker_id=lambda: worker.id,
+        policy=lambda: worker.policy,
+        grace_seconds=lambda: worker.grace_seconds,
+        lease_seconds=config.lease_seconds,
+        say=say,
+        on_clock_step=worker.ledger.look_again,
+        database_gone=lambda: worker.fail(_unusable(workspace.database)),
+    )
+    try:
+        threads.start(maintenance)
+        on_ready(_name(me))
+        systemd.notify("READY=1")
+        worker.run()
+        _leave(storage, worker.id)
+    finally:
+        maintenance.ask_to_close()
+        # Whoever dies during a rescue leaves it to the next one.
+        while maintenance.is_alive() and not worker.in_a_hurry:
+            worker.wait_for(maintenance)
+    return Tally(worker.ledger.completed, worker.ledger.failed)
+
+
+def _name(me: Identity) -> str:
+    return f"{me.host}:{me.pid}"
+
+
+def _rescue_first(
+    workspace: Workspace,
+    storage: WorkerStorage,
+    config: Config,
+    clock: Clock,
+    me: Identity,
+    say: Callable[[str], None],
+) -> None:
+    """What a lost worker held is due again before this one claims anything."""
     try:
         for rescue in rescue_lost(
             storage,
@@ -98,6 +138,20 @@ def run_worker(
             say(rescue.describe())
     except OSError as error:
         say(f"cannot look after other workers: {error.strerror}")
+
+
+def _assemble(
+    workspace: Workspace,
+    orders: Orders,
+    storage: WorkerStorage,
+    config: Config,
+    clock: Clock,
+    me: Identity,
+    say: Callable[[str], None],
+    on_ended: OnEnded | None,
+) -> Worker:
+    """A worker, registered and ready to run."""
+    name = _name(me)
 
     def new_worker() -> NewWorker:
         return NewWorker(
@@ -127,21 +181,29 @@ def run_worker(
             inside=workspace.surrounding_job(),
         )
 
-    executor = Executor(
-        name=name, logs=logs, launcher=Launcher(workspace.database), clock=clock, config=config
-    )
-    worker = Worker(
+    return Worker(
         slots=orders.slots,
         drain=orders.drain,
         database=workspace.database,
         config=config,
         clock=clock,
-        executor=executor,
+        executor=Executor(
+            name=name,
+            logs=JobLogs(workspace.logs),
+            launcher=Launcher(workspace.database),
+            clock=clock,
+            config=config,
+        ),
         make_ledger=make_ledger,
         say=say,
         on_ended=on_ended,
     )
 
+
+def _reloading(
+    workspace: Workspace, worker: Worker, say: Callable[[str], None]
+) -> Callable[[], None]:
+    """What SIGHUP does: reads the configuration again, or stops where it means the terminal's end."""
     on_terminal = sys.stdin is not None and os.isatty(0)
 
     def reload() -> None:
@@ -154,30 +216,7 @@ def run_worker(
         except QueuectlError as error:
             say(f"kept the old configuration: {error.message}")
 
-    signals.install(worker, reload)
-    maintenance = Maintenance(
-        lambda: open_worker_storage(workspace.database, clock),
-        workspace.database,
-        clock,
-        worker_id=lambda: worker.ledger.lease.worker.id,
-        policy=lambda: worker.policy,
-        grace_seconds=lambda: worker.grace_seconds,
-        say=say,
-        on_clock_step=worker.ledger.look_again,
-        database_gone=lambda: worker.fail(_unusable(workspace.database)),
-    )
-    try:
-        threads.start(maintenance)
-        on_ready(name)
-        systemd.notify("READY=1")
-        worker.run()
-        _leave(storage, worker.ledger.lease.worker.id)
-    finally:
-        maintenance.ask_to_close()
-        # Whoever dies during a rescue leaves it to the next one.
-        while maintenance.is_alive() and not worker.in_a_hurry:
-            worker.wait_for(maintenance)
-    return Tally(worker.ledger.completed, worker.ledger.failed)
+    return reload
 
 
 def _require_utf8() -> None:

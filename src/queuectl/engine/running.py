@@ -35,10 +35,15 @@ class Running:
         self.latest: Attempt | None = None
         """What was started last."""
         self.grace_seconds = 0.0
-        """Between SIGTERM and SIGKILL."""
+        """Between SIGTERM and SIGKILL, unless there is a hurry."""
+        self._in_a_hurry = False
 
     def __len__(self) -> int:
         return len(self._attempts)
+
+    def hurry(self) -> None:
+        """From now on nothing is asked to end: it is killed."""
+        self._in_a_hurry = True
 
     def add(self, attempt: Attempt) -> None:
         """An attempt was started."""
@@ -79,7 +84,7 @@ class Running:
         for attempt in self._attempts.copy():
             if attempt.ending is not None:
                 pause = LOOK_CLOSELY_SECONDS
-                if ticks >= attempt.kill_ticks or not self.grace_seconds:
+                if ticks >= attempt.kill_ticks or self._in_a_hurry:
                     attempt.kill(self.census, since)
             elif attempt.deadline_ticks is not None and ticks >= attempt.deadline_ticks:
                 pause = LOOK_CLOSELY_SECONDS
@@ -89,10 +94,11 @@ class Running:
         return pause
 
     def _end(self, attempt: Attempt, why: str, since: float) -> None:
+        grace_seconds = 0.0 if self._in_a_hurry else self.grace_seconds
         attempt.end(
             why,
-            kill_ticks=self._clock.ticks() + int(self.grace_seconds * 1e6),
+            kill_ticks=self._clock.ticks() + int(grace_seconds * 1e6),
             census=self.census,
             since=since,
-            politely=self.grace_seconds > 0,
+            politely=grace_seconds > 0,
         )

@@ -12,6 +12,7 @@ import threading
 
 from queuectl.engine import threads
 from queuectl.engine.launcher import OutOfResources
+from queuectl.jobs.outcome import judge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from queuectl.engine.ledger import Ledger
     from queuectl.engine.running import Running
     from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome
+    from queuectl.jobs.outcome import Outcome, Policy, Verdict
+
+    OnEnded = Callable[[Claim, Outcome, Verdict, float], None]
+    """Told of an attempt: how it ended, what becomes of the job, and after how many seconds."""
 
 _STACK_BYTES = 512 * 1024
 
@@ -33,7 +37,7 @@ class Slots:
 
     `may_start` is asked before each start. `on_no_room` is told why a command could not be started
     although the job is not to blame, `on_defect` of what should not happen; `on_ended` is told of
-    each attempt.
+    each attempt, and what `policy` makes of it.
     """
 
     def __init__(
@@ -47,7 +51,8 @@ class Slots:
         may_start: Callable[[int], bool],
         on_no_room: Callable[[str], None],
         on_defect: Callable[[str], None],
-        on_ended: Callable[[Claim, Outcome, float], None] | None,
+        on_ended: OnEnded | None,
+        policy: Callable[[], Policy],
     ) -> None:
         self._clock = clock
         self._executor = executor
@@ -57,6 +62,7 @@ class Slots:
         self._on_no_room = on_no_room
         self._on_defect = on_defect
         self._on_ended = on_ended
+        self._policy = policy
         self._threads = [
             threading.Thread(target=self._work, name=f"slot-{number}", daemon=True)
             for number in range(count)
@@ -116,6 +122,8 @@ class Slots:
         if self._on_ended is None or attempt.ending == "fenced":
             return
         try:
-            self._on_ended(attempt.claim, attempt.outcome(), attempt.seconds)
+            outcome = attempt.outcome()
+            verdict = judge(attempt.claim, outcome, self._policy())
+            self._on_ended(attempt.claim, outcome, verdict, attempt.seconds)
         except Exception as error:  # noqa: BLE001 - whatever it is
             self._on_defect(f"unexpected {type(error).__name__} in a slot: {error}")

@@ -1,5 +1,5 @@
 """A worker: the slots that run commands, the ledger that keeps them supplied, and this, its main
-thread, which minds the time, the signals and what other people want.
+thread, which sees to timeouts, signals, and what people ask for: a stop, a cancel.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.config import Config
+    from queuectl.engine.attempt import Attempt
     from queuectl.engine.execute import Executor
     from queuectl.engine.ledger import Ledger
+    from queuectl.engine.slots import OnEnded
     from queuectl.errors import QueuectlError
-    from queuectl.jobs.claim import Claim
-    from queuectl.jobs.outcome import Outcome, Policy
+    from queuectl.jobs.outcome import Policy
 
 _JOIN_SECONDS = 0.05
 """How soon a signal is heeded while a thread is waited for."""
@@ -50,20 +51,22 @@ class Worker:
         executor: Executor,
         make_ledger: Callable[[Callable[[], None], Callable[[], Policy]], Ledger],
         say: Callable[[str], None],
-        on_ended: Callable[[Claim, Outcome, float], None] | None = None,
+        on_ended: OnEnded | None = None,
     ) -> None:
         self._drain = drain
         self._clock = clock
         self._executor = executor
         self._say = say
         self._paused_until_ticks = 0
-        self._started_before_complaint: object = self
+        self._complained = False
+        self._started_before_complaint: Attempt | None = None
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
         self.in_a_hurry = False
         """Somebody does not want to wait for anything."""
         self._asked: deque[Callable[[], object]] = deque()
-        self._stop_heeded: tuple[float | None] | None = None
+        self._stop_heeded = False
+        self._stop_timeout_heeded: float | None = None
         self._failure: QueuectlError | None = None
         self._bell = Bell()
         self._watchdog = systemd.Watchdog(clock)
@@ -80,6 +83,7 @@ class Worker:
             on_no_room=self._pause,
             on_defect=lambda what: self.fail(CouldNotDo(what)),
             on_ended=on_ended,
+            policy=lambda: self.policy,
         )
 
     def configure(self, config: Config) -> None:
@@ -88,9 +92,18 @@ class Worker:
         self._running.grace_seconds = config.kill_grace_seconds
         self._stop_timeout = config.stop_timeout_seconds
         self.policy = config.policy()
-        self.grace_seconds = config.kill_grace_seconds
+
+    @property
+    def grace_seconds(self) -> float:
+        """Between SIGTERM and SIGKILL, as configured."""
+        return self._running.grace_seconds
 
     # ---- for signals and other threads
+
+    @property
+    def id(self) -> str:
+        """The id it is registered under, another one after each loss of its lease."""
+        return self.ledger.lease.worker.id
 
     @property
     def wake_descriptor(self) -> int:
@@ -123,7 +136,7 @@ class Worker:
         """Stops without waiting for anything: SIGKILL to every command."""
         self.in_a_hurry = True
         self.stop(0)
-        self._running.grace_seconds = 0.0
+        self._running.hurry()
         self.ledger.give_up()
 
     def fail(self, error: QueuectlError) -> None:
@@ -145,8 +158,9 @@ class Worker:
         """Starts nothing for a while, for want of room."""
         with self._pausing:
             # Said once, until a command could be started again.
-            news = self._started_before_complaint is not self._running.latest
-            self._started_before_complaint = self._running.latest
+            latest = self._running.latest
+            news = not self._complained or self._started_before_complaint is not latest
+            self._complained, self._started_before_complaint = True, latest
             self._paused_until_ticks = self._clock.ticks() + _PAUSE_TICKS
         if news:
             self._say(f"{reason}; starting nothing for now")
@@ -156,7 +170,7 @@ class Worker:
     # ---- the loop
 
     def run(self) -> None:
-        """Works until there is nothing left to do, or no leave to do it.
+        """Works until the queue is drained, as a drain, or until it is told to stop.
 
         Raises the QueuectlError that made it impossible to go on.
         """
@@ -233,8 +247,10 @@ class Worker:
         outlook = self.ledger.outlook
         if outlook is None:
             return
-        if outlook.stop_requested and self._stop_heeded != (outlook.stop_timeout,):
-            self._stop_heeded = (outlook.stop_timeout,)
+        if outlook.stop_requested and (
+            not self._stop_heeded or self._stop_timeout_heeded != outlook.stop_timeout
+        ):
+            self._stop_heeded, self._stop_timeout_heeded = True, outlook.stop_timeout
             self.stop(outlook.stop_timeout)
         if outlook.cancelling:
             self._running.end_claims(outlook.cancelling, "cancel")

@@ -5,13 +5,14 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from queuectl import processes
 from queuectl.engine import tree
-from queuectl.engine.rescue import Rescue, rescue_lost
+from queuectl.engine.rescue import ROUNDS_OF_SILENCE, Patience, Rescue, rescue_lost
+from queuectl.errors import DiskFull
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import Outcome, Policy, Verdict
@@ -22,10 +23,11 @@ from tests.unit.engine.support import HandClock, claim
 
 
 class FakeStorage:
-    """Knows one worker, given up already, that holds one job; notes what is done about it."""
+    """Knows one worker, given up already unless told otherwise, that holds one job; notes what is done about it."""
 
-    def __init__(self, held: Claim | None = None) -> None:
+    def __init__(self, held: Claim | None = None, *, fenced_at: int | None = 1) -> None:
         self.done: list[str] = []
+        self.fenced_at = fenced_at
         self.held = held or claim()
 
     def workers(self) -> list[WorkerRecord]:
@@ -46,7 +48,7 @@ class FakeStorage:
                 lease_seconds=30,
                 lease_left_seconds=-60,
                 stop_requested_at=None,
-                fenced_at=1,
+                fenced_at=self.fenced_at,
                 running=1,
             )
         ]
@@ -62,7 +64,7 @@ class FakeStorage:
         return [(self.held, decide(self.held)[1])]
 
 
-def one_round(storage: FakeStorage, folder: Path) -> list[Rescue]:
+def one_round(storage: FakeStorage, folder: Path, **options: Any) -> list[Rescue]:
     """One look at all workers."""
     return rescue_lost(
         cast(WorkerStorage, storage),
@@ -70,6 +72,7 @@ def one_round(storage: FakeStorage, folder: Path) -> list[Rescue]:
         policy=Policy(backoff_base=2, max_losses=5),
         clock=HandClock(),
         grace_seconds=0,
+        **options,
     )
 
 
@@ -85,6 +88,35 @@ def let_end_orphans(
         return result()
 
     monkeypatch.setattr(tree, "end_orphans", end_orphans)
+
+
+def test_silence_counts_only_while_writing_is_possible(tmp_path: Path) -> None:
+    """A worker that lives and does not answer is given up after some rounds, but none in which the one
+    that judges it could not write either: what keeps that one silent may be the same full disk.
+    """
+    storage = FakeStorage(fenced_at=None)
+    (tmp_path / "job_logs").mkdir()
+    patience = Patience()
+    is_full = False
+
+    def write_something() -> None:
+        if is_full:
+            raise DiskFull("the disk is full")
+
+    def look() -> list[Rescue]:
+        return one_round(storage, tmp_path, patience=patience, write_something=write_something)
+
+    for _ in range(ROUNDS_OF_SILENCE - 1):
+        assert look() == []
+    is_full = True
+    with pytest.raises(DiskFull):
+        look()
+    patience.forget()
+    is_full = False
+    for _ in range(ROUNDS_OF_SILENCE - 1):
+        assert look() == []
+    assert storage.done == []
+    assert [len(rescue.jobs) for rescue in look()] == [1]
 
 
 def test_a_job_whose_processes_would_not_end_is_not_put_back(
