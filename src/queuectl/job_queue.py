@@ -8,6 +8,7 @@ from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.errors import InvalidInput, WaitTimedOut
 from queuectl.jobs.lifecycle import FINISHED, State, sources
+from queuectl.jobs.limits import LONGEST_SECONDS
 from queuectl.jobs.spec import Defaults, job_from_fields
 from queuectl.storage import open_job_storage
 from queuectl.text import typed, visible
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 
 _PRUNE_BATCH = 1_000
-_LONGEST_SECONDS = 315_360_000
 
 
 class JobQueue:
@@ -332,7 +332,7 @@ class JobQueue:
         """Asks workers, one or several, to stop; their commands may run for `timeout` more seconds (None: as
         configured), then they are ended and given back.
         """
-        seconds = _seconds("timeout", timeout, _LONGEST_SECONDS)
+        seconds = _seconds("timeout", timeout, LONGEST_SECONDS)
         self._storage.request_stop(several(worker_ids), seconds, self._clock.now())
 
     # ---- the database as a whole
@@ -365,7 +365,7 @@ class JobQueue:
         chosen = _states(states)
         if not chosen or any(state not in FINISHED for state in chosen):
             raise InvalidInput("only jobs that have ended can be pruned: " + ", ".join(FINISHED))
-        seconds = _seconds("older_than", older_than, _LONGEST_SECONDS)
+        seconds = _seconds("older_than", older_than, LONGEST_SECONDS)
         return chosen, None if seconds is None else self._clock.now() - int(seconds * 1e6)
 
 

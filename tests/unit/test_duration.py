@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuectl.errors import InvalidInput
-from queuectl.jobs.duration import MAXIMUM, parse, show
+from queuectl.jobs.duration import parse, show
+from queuectl.jobs.limits import LONGEST_SECONDS
 
 UNITS = ["w", "d", "h", "m", "s", "ms"]
 
@@ -30,7 +31,7 @@ UNITS = ["w", "d", "h", "m", "s", "ms"]
         ("2 hours", 7200),
         ("1 minute 30 seconds", 90),
         ("3 weeks", 1_814_400),
-        ("3650d", MAXIMUM),
+        ("3650d", LONGEST_SECONDS),
     ],
 )
 def test_parse_accepts(text: str, seconds: float) -> None:
@@ -95,7 +96,7 @@ def test_refusal_is_one_short_visible_line() -> None:
         (90.5, "1m 30.5s"),
         (5400, "1h 30m"),
         (187_200, "2d 4h"),
-        (MAXIMUM, "3650d"),
+        (LONGEST_SECONDS, "3650d"),
         (-5400, "-1h 30m"),
     ],
 )
@@ -105,7 +106,7 @@ def test_show(seconds: float, text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, int(MAXIMUM) * 1000))
+@given(st.integers(0, int(LONGEST_SECONDS) * 1000))
 def test_what_show_writes_parse_reads(milliseconds: int) -> None:
     """Every length, to the millisecond, survives being shown and read again."""
     assert round(parse(show(milliseconds / 1000)) * 1000) == milliseconds
@@ -127,6 +128,6 @@ def test_the_order_of_units_decides(amounts: dict[str, int]) -> None:
 def test_parse_answers_or_refuses(text: str) -> None:
     """No text gives anything but a length within the range, or InvalidInput."""
     try:
-        assert 0 <= parse(text) <= MAXIMUM
+        assert 0 <= parse(text) <= LONGEST_SECONDS
     except InvalidInput:
         pass

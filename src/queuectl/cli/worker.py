@@ -8,6 +8,7 @@ import sys
 from queuectl import processes
 from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
+from queuectl.config import find_setting
 from queuectl.errors import InvalidInput
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
@@ -140,11 +141,10 @@ def _count(text: str) -> int:
 def _poll_seconds(text: str | None) -> float | None:
     if text is None:
         return None
+    setting = find_setting("poll_interval_seconds")
     seconds = values.length("--poll-interval", text)
-    if not 0.01 <= seconds <= 60:
-        raise InvalidInput(
-            f"--poll-interval must be from 0.01 to 60 seconds, not {visible(text, 40)}"
-        )
+    if setting.check(seconds) is None:
+        raise InvalidInput(f"--poll-interval must be {setting.accepts}, not {visible(text, 40)}")
     return seconds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.errors import InvalidInput
+from queuectl.jobs import limits
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -128,21 +129,21 @@ SETTINGS = (
         "max_retries",
         "int",
         3,
-        maximum=1000,
+        maximum=limits.MOST_RETRIES,
         help="how often a failed job is run again before it is dead",
     ),
     Setting(
         "backoff_base",
         "float",
         2.0,
-        maximum=3600,
+        maximum=limits.LARGEST_BACKOFF_BASE,
         help="a retry waits for backoff_base ** attempts seconds",
     ),
     Setting(
         "job_timeout",
         "float",
         0.0,
-        maximum=31536000,
+        maximum=limits.LONGEST_TIMEOUT_SECONDS,
         unit="seconds",
         help="how long a job may run (0: as long as it takes)",
     ),
@@ -160,14 +161,14 @@ SETTINGS = (
         "int",
         5,
         minimum=1,
-        maximum=1000,
+        maximum=limits.MOST_LOSSES,
         help="how many workers a job may lose before it is dead",
     ),
     Setting(
         "on_lost",
         "choice",
         "retry",
-        choices=("retry", "fail", "hold"),
+        choices=limits.ON_LOST,
         help="what becomes of a job whose worker is lost: run again, fail, or held as dead",
     ),
     Setting(

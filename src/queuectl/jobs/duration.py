@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 from queuectl.errors import InvalidInput
+from queuectl.jobs.limits import LONGEST_SECONDS
 from queuectl.text import visible
-
-MAXIMUM = 10 * 365 * 86_400.0
-"""The longest length that `parse` accepts, in seconds: ten years."""
 
 _HINT = "Write seconds, or numbers with units, for example 90s, 5m, 1h30m or 2d."
 
@@ -33,7 +31,7 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)[ \t]*([a-z]*)[ \t]*")
 
 
 def parse(text: str) -> float:
-    """The length `text` stands for, in seconds: from 0 to `MAXIMUM`.
+    """The length `text` stands for, in seconds: from 0 to ten years.
 
     A bare number is seconds. Otherwise each number has a unit (ms, s, m, h, d, w, or the word in
     full), from the largest unit to the smallest; only the last number may have decimals.
@@ -45,7 +43,7 @@ def parse(text: str) -> float:
     if not plain:
         raise _refused(text, "is not a length of time")
     total = 0.0
-    larger = MAXIMUM
+    larger: float = LONGEST_SECONDS
     position = 0
     while position < len(plain):
         part = _PART.match(plain, position)
@@ -61,7 +59,7 @@ def parse(text: str) -> float:
         total += number / 1000 if unit == "ms" else number * _SECONDS[unit]
         larger = _SECONDS[unit]
         position = part.end()
-    if total > MAXIMUM:
+    if total > LONGEST_SECONDS:
         raise _refused(text, "is longer than 10 years")
     return total
 

@@ -7,6 +7,7 @@ does not allow. No check shows the value of an environment variable.
 from __future__ import annotations
 
 from queuectl.errors import InvalidInput
+from queuectl.jobs import limits
 from queuectl.text import nearest, visible
 
 TYPE_CHECKING = False
@@ -295,14 +296,14 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "cwd": _folder,
     "env": _env,
     "priority": _whole("priority", -1_000_000, 1_000_000),
-    "max_retries": _whole("max_retries", 0, 1000),
-    "backoff_base": _number("backoff_base", 3600),
-    "timeout": length("timeout", 31_536_000),
-    "delay": length("delay", 315_360_000),
+    "max_retries": _whole("max_retries", 0, limits.MOST_RETRIES),
+    "backoff_base": _number("backoff_base", limits.LARGEST_BACKOFF_BASE),
+    "timeout": length("timeout", limits.LONGEST_TIMEOUT_SECONDS),
+    "delay": length("delay", limits.LONGEST_SECONDS),
     "run_at": _time("run_at"),
     "next_run_at": _time("next_run_at"),
-    "on_lost": _choice("on_lost", "retry", "fail", "hold"),
-    "max_losses": _whole("max_losses", 1, 1000),
+    "on_lost": _choice("on_lost", *limits.ON_LOST),
+    "max_losses": _whole("max_losses", 1, limits.MOST_LOSSES),
     "state": _only("state", "pending"),
     "attempts": _only("attempts", 0),
     "created_at": _past_time("created_at"),
