@@ -43,6 +43,12 @@ def typed(*words: str) -> str:
     return visible(shlex.join(words))
 
 
+def counted(number: int, noun: str) -> str:
+    """How many of something: `1 job`, `2,000 jobs`, `2 processes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
     """The known word that `word` most likely stands for, or None when nothing is close."""
     import difflib

@@ -8,6 +8,7 @@ from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result, add_yes_option
 from queuectl.errors import WaitTimedOut
 from queuectl.jobs.lifecycle import FINISHED, State
+from queuectl.text import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -47,7 +48,7 @@ def remove_finished(
     """Removes jobs that ended over `older_than` seconds ago (None: all), after a question."""
     queue = context.queue()
     count = queue.count_prunable(states=states, older_than=older_than)
-    what = f"{count:,} {' or '.join(states)} {'job' if count == 1 else 'jobs'}"
+    what = counted(count, f"{' or '.join(states)} job")
     if dry_run:
         removed, text = 0, f"Would remove {what}"
     elif not count:
@@ -55,7 +56,7 @@ def remove_finished(
     else:
         context.confirm(f"Remove {what} with {'its' if count == 1 else 'their'} output?")
         removed = queue.prune(states=states, older_than=older_than)
-        text = f"Removed {removed:,} {'job' if removed == 1 else 'jobs'}"
+        text = f"Removed {counted(removed, 'job')}"
     return Result(data={"matched": count, "removed": removed, "dry_run": dry_run}, text=text)
 
 
@@ -92,7 +93,7 @@ def _await_end(context: Context, queue: JobQueue, ids: Sequence[str]) -> None:
     if not living(queue.workers()):
         context.note("No worker is running; the next one to start ends what is left of the job.")
         return
-    context.note(f"Waiting for {len(ids)} running {'job' if len(ids) == 1 else 'jobs'} to stop ...")
+    context.note(f"Waiting for {counted(len(ids), 'running job')} to stop ...")
     try:
         queue.wait(ids, timeout=queue.config.kill_grace_seconds + _PATIENCE_SECONDS)
     except WaitTimedOut:

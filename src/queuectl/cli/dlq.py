@@ -10,6 +10,7 @@ from queuectl.cli.decide import add_ids_argument, remove_finished, requeued_resu
 from queuectl.cli.look import add_list_options, add_show_env_option, list_result, show_result
 from queuectl.errors import InvalidInput
 from queuectl.jobs.lifecycle import State
+from queuectl.text import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -57,8 +58,7 @@ def _retry(context: Context) -> Result:
     if not args.all:
         return requeued_result(dead.retry(args.ids))
     count = dead.retry_all()
-    noun = "job" if count == 1 else "jobs"
-    return Result(data={"requeued": count}, text=f"Requeued {count:,} {noun}", ids=[])
+    return Result(data={"requeued": count}, text=f"Requeued {counted(count, 'job')}", ids=[])
 
 
 def _configure_purge(parser: ArgumentParser) -> None:

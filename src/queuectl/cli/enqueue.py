@@ -14,7 +14,7 @@ from queuectl.cli.job_options import (
     submit_one,
 )
 from queuectl.errors import DuplicateJobId, InvalidInput
-from queuectl.text import visible
+from queuectl.text import counted, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ def _enqueue_many(context: Context) -> Result:
             f"{visible(source)}: line {first}: {error.message}", error.hint
         ) from None
     ids = [job.id for job in jobs]
-    noun = "job" if len(ids) == 1 else "jobs"
+    jobs_queued = counted(len(ids), "job")
     return Result(
         data={"enqueued": len(ids), "ids": ids},
-        text=f"Enqueued {len(ids):,} {noun}",
+        text=f"Enqueued {jobs_queued}",
         ids=ids,
-        kept=f"All the same, {len(ids):,} {noun} were queued.",
+        kept=f"All the same, {jobs_queued} were queued.",
     )
 
 

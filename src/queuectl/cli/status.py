@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queuectl.cli.command import Command, Context, Result
 from queuectl.cli.screen import STATE_COLOURS, Screen
+from queuectl.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _worker_lines(workers: Workers) -> list[str]:
         slots = sum(w.slots for w in alive)
         line = f"workers     {len(alive)} alive, {used} of {slots} slots in use"
         if ahead:
-            line += f"; {ahead} more job{'s' * (ahead != 1)} claimed to run next"
+            line += f"; {counted(ahead, 'more job')} claimed to run next"
         lines = [line]
     else:
         lines = ["workers     none alive; start one with: queuectl worker-start"]

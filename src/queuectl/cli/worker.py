@@ -13,7 +13,7 @@ from queuectl.errors import InvalidInput
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
 from queuectl.marks import JOB_MARKS
-from queuectl.text import visible
+from queuectl.text import counted, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _start(context: Context) -> Result:
             nonlocal tally
 
             def ready(name: str) -> None:
-                slots = f"{orders.slots} slot{'s' * (orders.slots != 1)}"
+                slots = counted(orders.slots, "slot")
                 say(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
                 on_ready()
 
@@ -210,7 +210,7 @@ def _stop(context: Context) -> Result:
         left_alone = len(alive) - len(chosen)
         if left_alone:
             context.note(
-                f"{left_alone} worker{'s' * (left_alone != 1)} in a terminal will go on; --all stops them too."
+                f"{counted(left_alone, 'worker')} in a terminal will go on; --all stops them too."
             )
         if not chosen:
             what = (
@@ -227,7 +227,7 @@ def _stop(context: Context) -> Result:
     names = [worker.name for worker in chosen]
     return Result(
         data={"stopped": names},
-        text=f"{'Stopping' if inside else 'Stopped'} {len(names)} worker{'s' * (len(names) != 1)}: {', '.join(names)}",
+        text=f"{'Stopping' if inside else 'Stopped'} {counted(len(names), 'worker')}: {', '.join(names)}",
         ids=names,
     )
 

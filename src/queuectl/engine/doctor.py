@@ -19,7 +19,7 @@ from queuectl.job_queue import JobQueue
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
 from queuectl.storage import databases_in, open_worker_storage
-from queuectl.text import typed, visible
+from queuectl.text import counted, typed, visible
 from queuectl.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ def _integrity(queue: JobQueue) -> Finding:
             advice=_DAMAGED,
         )
     total = sum(queue.counts().values())
-    return Finding(
-        "database", f"sound, {total:,} job{'s' * (total != 1)}, {queue.engine_version()}", ok=True
-    )
+    return Finding("database", f"sound, {counted(total, 'job')}, {queue.engine_version()}", ok=True)
 
 
 def _clock(queue: JobQueue) -> Finding:
@@ -152,7 +150,7 @@ def _workers(workspace: Workspace, queue: JobQueue) -> Finding:
     names = ", ".join(worker.name for worker in lost)
     return Finding(
         "workers",
-        f"{len(lost)} lost ({names}), still holding {held} job{'s' * (held != 1)}",
+        f"{len(lost)} lost ({names}), still holding {counted(held, 'job')}",
         ok=False,
         advice="Any living worker takes the jobs back within seconds; so does --fix.",
         fix=lambda: _rescue(workspace, queue),
@@ -186,7 +184,7 @@ def _commands(workspace: Workspace, queue: JobQueue) -> Finding:
     pids = ", ".join(map(str, sorted(orphans)))
     return Finding(
         "commands",
-        f"{len(orphans)} process{'es' * (len(orphans) != 1)} of jobs that no longer run: pid {pids}",
+        f"{counted(len(orphans), 'process')} of jobs that no longer run: pid {pids}",
         ok=False,
         advice="A command may have left them on purpose, as a daemon. If not, --fix ends them.",
         fix=lambda: _end_commands(workspace, queue),
@@ -213,7 +211,7 @@ def _end_commands(workspace: Workspace, queue: JobQueue) -> str:
     tree.end_processes(
         lambda: _orphaned_commands(workspace, queue) & orphans, queue.config.kill_grace_seconds
     )
-    return f"ended {len(orphans)} process{'es' * (len(orphans) != 1)}"
+    return f"ended {counted(len(orphans), 'process')}"
 
 
 def _logs(workspace: Workspace, queue: JobQueue) -> Finding:
@@ -260,7 +258,7 @@ def _known_here(workspace: Workspace, queue: JobQueue) -> Callable[[list[str]], 
 
 def _remove_logs(logs: JobLogs, known: Callable[[list[str]], set[str]]) -> str:
     count = logs.remove(list(logs.orphans(known)))
-    return f"removed {count:,} log{'s' * (count != 1)}"
+    return f"removed {counted(count, 'log')}"
 
 
 def _pidfile(workspace: Workspace) -> Finding:

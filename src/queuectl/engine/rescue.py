@@ -14,6 +14,7 @@ from queuectl.engine import tree
 from queuectl.job_logs import JobLogs
 from queuectl.jobs.outcome import LOST, LOST_BEFORE_START, judge
 from queuectl.processes import WorkerHealth
+from queuectl.text import counted
 from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
@@ -82,10 +83,9 @@ class Rescue:
 
     def describe(self) -> str:
         """One line for people."""
-        count = len(self.jobs)
-        line = f"worker {self.worker.name} was lost; took back {count} job{'s' * (count != 1)}"
+        line = f"worker {self.worker.name} was lost; took back {counted(len(self.jobs), 'job')}"
         if self.ended:
-            line += f" and ended {self.ended} process{'es' * (self.ended != 1)} it left behind"
+            line += f" and ended {counted(self.ended, 'process')} it left behind"
         return line
 
 

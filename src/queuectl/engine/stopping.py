@@ -9,6 +9,7 @@ import time
 from queuectl import processes
 from queuectl.engine import pidfile, supervisor
 from queuectl.errors import CouldNotDo
+from queuectl.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _wait_until_gone(
 def waiting_for(running: int, pids: Sequence[int]) -> str:
     """What a stop that takes long is waiting for: jobs, else processes."""
     if running:
-        return f"Waiting for {running:,} running job{'s' * (running != 1)} to finish ..."
+        return f"Waiting for {counted(running, 'running job')} to finish ..."
     if not pids:  # The pidfile is still held: there, somebody is just starting or ending.
         return "Waiting for the background worker to end ..."
     return f"Waiting for pid {' '.join(map(str, pids))} to end ..."

@@ -12,6 +12,7 @@ from queuectl.engine import systemd, threads
 from queuectl.engine.running import LOOK_SECONDS, Running
 from queuectl.engine.slots import Slots
 from queuectl.errors import CouldNotDo
+from queuectl.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Worker:
         count = len(self._running)
         if not count:
             return "stopping"
-        return f"stopping; {count} running job{'s' * (count != 1)} may take {seconds:g} s to finish"
+        return f"stopping; {counted(count, 'running job')} may take {seconds:g} s to finish"
 
     def _may_start(self, ticks: int) -> bool:
         """Nothing is started while stopping, nor when the lease may have passed to somebody else."""
