@@ -223,7 +223,7 @@ class JobQueue:
         """
         from queuectl.jobs.job_view import SORT_KEYS
 
-        if sort not in tuple(SORT_KEYS):  # What cannot be a key of a dictionary can be asked for.
+        if sort not in tuple(SORT_KEYS):  # A tuple: a `sort` that cannot be hashed is refused, too.
             raise InvalidInput(
                 f"cannot sort by {visible(str(sort), 60)!r}",
                 hint=f"Sort by {', '.join(SORT_KEYS)}.",
@@ -266,7 +266,8 @@ class JobQueue:
         deadline = None if timeout is None else time.monotonic() + timeout
         left, seen, pause = list(dict.fromkeys(ids)), -1, 0.005
         while True:
-            if seen != (seen := self._storage.changes()):
+            before, seen = seen, self._storage.changes()
+            if seen != before:
                 left = self._storage.unfinished(left)
                 pause = 0.005
             if not left:

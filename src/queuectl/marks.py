@@ -1,7 +1,7 @@
 """Which processes belong to which job, wherever they moved.
 
-A command carries its job's marks in its environment, and so does what it starts. The mark of its
-run decides by itself: it may have been told of another queue, to work on that. One that has lost
+A command carries its job's marks in its environment, and so does what it starts. QUEUECTL_CLAIM alone
+says which run it belongs to: a command may point QUEUECTL_DB_PATH at another queue. One that has lost
 its marks (`env -i`, or a program that writes over its environment) is still known by its output:
 it goes into the job's log.
 """
@@ -36,10 +36,7 @@ else:
     Member = namedtuple("Member", "pid job_id attempt claim")
 
 
-JOB_MARKS = (
-    *("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES"),
-    "QUEUECTL_CLAIM",
-)
+JOB_MARKS = ("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES", "QUEUECTL_CLAIM")
 """The variables that a command has because it is a job's."""
 
 
@@ -59,7 +56,9 @@ def members(database: str) -> list[Member]:
 
 
 def carriers(database: str) -> list[Member]:
-    """As `members`, and every process with the mark of a run that may be of this queue or another."""
+    """As `members`, and those that carry the mark of a run and may be of this queue or of another:
+    their `job_id` is "".
+    """
     wanted = b"QUEUECTL_DB_PATH=" + os.fsencode(database)
     logs = os.path.realpath(Workspace(database).logs) + os.sep
     found = []

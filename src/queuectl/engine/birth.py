@@ -28,8 +28,8 @@ def start(role: str, life: Callable[[Callable[[], None]], None]) -> int:
     The process ends with 0 when its life does, and with the error's status when that raises one.
     Raises what its life raised, if that was before it was ready.
 
-    `role` is what the process is told it is where processes cannot be forked: there it runs this
-    one's command line again, and comes by this place a second time.
+    On Windows, which cannot fork, the new process runs this one's command line again and comes to
+    this call a second time: `role` tells it there that it is the new one.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -112,7 +112,10 @@ else:
                     except OSError:
                         pass  # The shell is asked to do it, and says what is wrong in its own words.
                 elif (
-                    "/" in plain[1][0]  # As it is written: what has none may be the shell's own.
+                    "/"
+                    in plain[1][
+                        0
+                    ]  # As it was typed: a name without one may be built into the shell.
                     and os.access(plain[0], os.X_OK)
                     and len(command) + len("exec ") <= COMMAND_BYTES
                 ):
@@ -130,10 +133,9 @@ else:
                 raise NotStarted(f"cannot start {_SHELL.decode()}: {error.strerror}") from None
 
 
-_NOT_HANDED_ON = (
-    *(b"PWD", *(name.encode() for name in JOB_MARKS)),  # set for each job
-    *(b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID"),  # what systemd says to the worker alone
-)
+_SET_FOR_EACH_JOB = (b"PWD", *(name.encode() for name in JOB_MARKS))
+_SAID_TO_THE_WORKER_ALONE = (b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID")
+_NOT_HANDED_ON = _SET_FOR_EACH_JOB + _SAID_TO_THE_WORKER_ALONE
 
 
 def _variables_of(claim: Claim) -> list[bytes]:

@@ -20,7 +20,7 @@ must be over well within the 50 ms after which it is promised to be on the disk.
 
 
 class Pace:
-    """Learns from the attempts that ended how long the next ones will take, and so with commits."""
+    """Estimates how long attempts and commits take, from the recent ones."""
 
     __slots__ = ("_commit_seconds", "_mean_seconds", "_slots")
 

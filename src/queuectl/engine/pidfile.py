@@ -20,7 +20,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# Not waiting for who has the other end, should it be a pipe.
+# O_NONBLOCK: should it be a named pipe, opening it waits for nobody.
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 

@@ -42,7 +42,7 @@ def watchdog_seconds() -> float | None:
 
 
 class Watchdog:
-    """Systemd's, that wants to be patted. `seconds` is how often, None where there is none."""
+    """Systemd's watchdog, to be patted at least every `seconds` (None: it does not watch)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -83,7 +83,7 @@ class WorkerLog:
         if sys.platform == "win32":
             log = windows.open_append(self._path)
         else:
-            # Not waiting for who reads it, should a pipe have taken its place.
+            # O_NONBLOCK: should a named pipe have its place, opening that waits for nobody.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
             log = os.open(self._path, flags, 0o600)
         try:

@@ -204,7 +204,7 @@ class SqliteWorkerStorage:
             # The write-ahead log can then be used again from its start.
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except apsw.Error:
-            pass  # As little as it asks for, it was too much.
+            pass  # Not even this can be done now; it is tried again.
 
     def rebase_retries(self) -> int:
         with translated(self.path), transaction(self._db):
