@@ -92,9 +92,9 @@ def _start(context: Context) -> Result:
             say(f"worker stopped: {tally.completed:,} completed, {tally.failed:,} failed")
 
         if args.use_processes:
-            from queuectl.engine.supervisor import supervise
+            from queuectl.engine.supervisor import Supervisor
 
-            supervise(count, one, say=say, on_ready=on_ready)
+            Supervisor(one, say).run(count, on_ready)
         else:
             one(on_ready)
 

@@ -38,103 +38,121 @@ class _Child:
         self.told = 0
 
 
-def supervise(
-    count: int, work: Work, *, say: Callable[[str], None], on_ready: Callable[[], None]
-) -> None:
-    """Runs `work(on_ready)` in `count` processes until each has ended without an error.
+class Supervisor:
+    """Runs `work(on_ready)` in several processes, each until it has ended without an error."""
 
-    One that ends otherwise is started again, unless it had never been ready. SIGTERM and SIGINT
-    are passed on, and end this too once the processes have ended. Raises what kept the first ones
-    from starting.
-    """
-    children: dict[int, _Child] = {}
-    stops: list[int] = []  # The signals that came; 0: the processes are told in another way.
-    me = os.getpid()
-    bell = Bell()
-    telling = False
+    def __init__(self, work: Work, say: Callable[[str], None]) -> None:
+        self._work = work
+        self._say = say
+        self._pid = os.getpid()
+        self._bell = Bell()
+        self._children: dict[int, _Child] = {}
+        self._stops: list[int] = []
+        """The signals that came to stop it; 0: the processes are told in another way."""
+        self._is_telling = False
 
-    def tell_all() -> None:
+    def run(self, count: int, on_ready: Callable[[], None]) -> None:
+        """Starts `count` processes, and one anew that ends with an error, unless it had never been
+        ready. `on_ready` is called once all are.
+
+        SIGTERM and SIGINT are passed on, and end this too once the processes have ended. Raises what
+        kept the first ones from starting.
+        """
+        self._listen()
+        self._start_first(count)
+        on_ready()
+        _keep_systemd_informed()
+        while self._children:
+            pid, status = _wait_for_one(self._bell)
+            child = self._children.pop(pid, None)
+            if child is None or status == 0 or self._stops:
+                continue
+            self._say(f"worker process {pid} ended unexpectedly; starting another")
+            self._start_another(child)
+        signal.set_wakeup_fd(-1)
+        self._bell.close()
+
+    # ---- signals
+
+    def _listen(self) -> None:
+        signal.set_wakeup_fd(self._bell.descriptor, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        if sys.platform == "win32":
+            signal.signal(signal.SIGBREAK, self._stop)
+        else:
+            signal.signal(signal.SIGHUP, self._pass_on)
+            signal.signal(START_NO_MORE, lambda number, frame: self._stops.append(0))
+            signal.signal(signal.SIGCHLD, lambda number, frame: None)  # It is to ring the bell.
+            signal.pthread_sigmask(
+                signal.SIG_UNBLOCK,
+                {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, START_NO_MORE, signal.SIGCHLD},
+            )
+
+    def _stop(self, number: int, _frame: object) -> None:
+        if os.getpid() != self._pid:
+            return  # A child that is too young to have handlers of its own; its parent will tell it.
+        self._stops.append(number)
+        systemd.notify("STOPPING=1")
+        self._tell_all()
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        if os.getpid() == self._pid:
+            for pid in self._children:
+                _kill(pid, number)
+
+    def _tell_all(self) -> None:
         # Each child is told each signal once, for a second one ends it at once. A signal may come at
         # any point of this, and then its handler comes by here as well.
-        nonlocal telling
-        while not telling and any(child.told < len(stops) for child in children.values()):
-            telling = True
-            for pid, child in children.items():
-                while child.told < len(stops):
-                    number = stops[child.told]
+        while not self._is_telling and any(
+            child.told < len(self._stops) for child in self._children.values()
+        ):
+            self._is_telling = True
+            for pid, child in self._children.items():
+                while child.told < len(self._stops):
+                    number = self._stops[child.told]
                     child.told += 1
                     if number:
                         _kill(pid, number)
-            telling = False
+            self._is_telling = False
 
-    def stop(number: int, _frame: object) -> None:
-        if os.getpid() != me:
-            return  # A child that is too young to have handlers of its own; its parent will tell it.
-        stops.append(number)
-        systemd.notify("STOPPING=1")
-        tell_all()
+    # ---- processes
 
-    def pass_on(number: int, _frame: object) -> None:
-        if os.getpid() == me:
-            for pid in children:
-                _kill(pid, number)
-
-    def live(on_ready: Callable[[], None]) -> None:
-        signal.set_wakeup_fd(-1)
-        bell.close()
-        _live(work, on_ready)
-
-    def start_one() -> None:
-        pid = birth.start(birth.SUPERVISED, live)
-        children[pid] = _Child()
-        tell_all()
-
-    def end_all() -> None:
-        stop(signal.SIGTERM, None)
-        while children:
-            children.pop(_wait_for_one(bell)[0], None)
-
-    signal.set_wakeup_fd(bell.descriptor, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, stop)
-    else:
-        signal.signal(signal.SIGHUP, pass_on)
-        # The processes have been told in another way: only start no more.
-        signal.signal(START_NO_MORE, lambda number, frame: stops.append(0))
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # It is to ring the bell.
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK,
-            {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, START_NO_MORE, signal.SIGCHLD},
-        )
-
-    while len(children) < count and not stops:
-        try:
-            start_one()
-        except QueuectlError:
-            if stops:
-                break
-            end_all()
-            raise
-    on_ready()
-    _keep_systemd_informed()
-    while children:
-        pid, status = _wait_for_one(bell)
-        child = children.pop(pid, None)
-        if child is None or status == 0 or stops:
-            continue
-        say(f"worker process {pid} ended unexpectedly; starting another")
-        time.sleep(max(0.0, _LEAST_LIFE_SECONDS - (time.monotonic() - child.born)))
-        while not stops:
+    def _start_first(self, count: int) -> None:
+        while len(self._children) < count and not self._stops:
             try:
-                start_one()
-                break
+                self._start_one()
+            except QueuectlError:
+                if self._stops:
+                    return
+                self._end_all()
+                raise
+
+    def _start_another(self, ended: _Child) -> None:
+        time.sleep(max(0.0, _LEAST_LIFE_SECONDS - (time.monotonic() - ended.born)))
+        while not self._stops:
+            try:
+                self._start_one()
+                return
             except QueuectlError as error:
-                say(f"cannot start another: {error.message}; trying again")
+                self._say(f"cannot start another: {error.message}; trying again")
                 time.sleep(_LEAST_LIFE_SECONDS)
-    signal.set_wakeup_fd(-1)
-    bell.close()
+
+    def _start_one(self) -> None:
+        pid = birth.start(birth.SUPERVISED, self._live)
+        self._children[pid] = _Child()
+        self._tell_all()
+
+    def _live(self, on_ready: Callable[[], None]) -> None:
+        """The life of a child, in the child."""
+        signal.set_wakeup_fd(-1)
+        self._bell.close()
+        _live(self._work, on_ready)
+
+    def _end_all(self) -> None:
+        self._stop(signal.SIGTERM, None)
+        while self._children:
+            self._children.pop(_wait_for_one(self._bell)[0], None)
 
 
 def _live(work: Work, on_ready: Callable[[], None]) -> None:

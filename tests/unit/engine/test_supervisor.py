@@ -63,9 +63,8 @@ def supervise(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         monkeypatch.setattr(birth, "start", family.start)
         monkeypatch.setattr(supervisor, "_kill", family.tell)
         monkeypatch.setattr(supervisor, "_wait_for_one", family.wait_for_one)
-        supervisor.supervise(
-            count, lambda ready: None, say=lambda line: None, on_ready=lambda: None
-        )
+        parent = supervisor.Supervisor(lambda ready: None, lambda line: None)
+        parent.run(count, lambda: None)
 
     yield run
     signal.set_wakeup_fd(-1)
@@ -84,7 +83,7 @@ def _interrupt_at(line: int, family: Family, run: Callable[[Family], None]) -> l
         nonlocal passed, living
         if frame.f_code.co_filename != supervisor.__file__:
             return None
-        listens = "supervise" in getattr(signal.getsignal(signal.SIGINT), "__qualname__", "")
+        listens = "Supervisor" in getattr(signal.getsignal(signal.SIGINT), "__qualname__", "")
         if event == "line" and listens:
             passed += 1
             if passed == line:
