@@ -10,8 +10,8 @@ import os
 import sys
 
 from queuectl.errors import CouldNotDo, EnvironmentFault
-from queuectl.job_logs import files
-from queuectl.job_logs.open_log import OpenLog, header
+from queuectl.job_logs import files, own_lines
+from queuectl.job_logs.open_log import OpenLog
 from queuectl.text import visible
 
 if sys.platform == "win32":
@@ -74,7 +74,7 @@ class JobLogs:
         (0 for no limit). Raises OSError when there is no folder, no room, or no permission.
         """
         path = self.path(id)
-        line = header(
+        line = own_lines.started(
             attempt,
             max_retries=max_retries,
             started_at=started_at,

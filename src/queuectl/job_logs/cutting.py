@@ -23,18 +23,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import sys
 import threading
 
-from queuectl.job_logs import files
+from queuectl.job_logs import files, own_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CUT_LINE = re.compile(rb"\n\[queuectl\] ([0-9]+) bytes were cut here \(log_max_bytes is [0-9]+\)\n")
-CUT_LINE_LENGTH = 128  # at most
 _INTERVAL_SECONDS = 0.1
 _CHUNK = 1024 * 1024
 
@@ -126,10 +123,7 @@ class Cutter:
         cut = resume - self._kept_to + self._moved
         line = b""
         for _ in range(3):  # its own length counts too, and may add a digit
-            line = (
-                f"\n[queuectl] {cut + len(line)} bytes were cut here"
-                f" (log_max_bytes is {self._max_bytes})\n"
-            ).encode()
+            line = own_lines.cut(cut + len(line), self._max_bytes)
         files.write_at(self._fd, line, self._kept_to - len(line))
 
     def _close_up(self, resume: int) -> None:

@@ -26,7 +26,8 @@ class Follower:
 
     def __init__(self, path: str, position: int) -> None:
         self._path = path
-        self._position = position
+        self.position = position
+        """The offset that is read next; while a block is being written, where that begins."""
         self._fd = -1
         self._size = 0
         self._cut = (0, 0)  # where the last cut ends, and how far what follows it has moved up
@@ -71,28 +72,28 @@ class Follower:
         if status.st_size < self._size:
             self._find_position(status.st_size)
         self._size = status.st_size
-        before = self._position
-        self._position = copy_block(self._fd, out, before)
-        if self._position != before:
+        before = self.position
+        self.position = copy_block(self._fd, out, before)
+        if self.position != before:
             return True
         if status.st_nlink == 0:
             # Removed, and all of it was written. Another attempt begins a new log.
             self.close()
-            self._position = self._size = 0
+            self.position = self._size = 0
         return False
 
     def _find_position(self, size: int) -> None:
         """The log is shorter than it was: see where what comes next is now."""
         cut = last_cut(self._fd)
         if cut is None:
-            if self._position > size:
-                self._position = 0  # the command emptied the file
+            if self.position > size:
+                self.position = 0  # the command emptied the file
             return
         line_start, line_end, count = cut
         moved = count - (line_end - line_start)
-        if self._position > line_start:
+        if self.position > line_start:
             moved_before = self._cut[1] if self._cut[0] == line_end else 0
-            position = self._position - (moved - moved_before)
+            position = self.position - (moved - moved_before)
             # What was to come next may be cut itself; then comes the line that says so.
-            self._position = position if position >= line_end else line_start
+            self.position = position if position >= line_end else line_start
         self._cut = (line_end, moved)

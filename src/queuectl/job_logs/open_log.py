@@ -7,9 +7,7 @@ import errno
 import os
 import sys
 
-from queuectl.job_logs import files
-from queuectl.jobs.when import iso
-from queuectl.text import visible
+from queuectl.job_logs import files, own_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ class OpenLog:
         """
         with contextlib.suppress(OSError):
             if os.fstat(self.fd).st_size != self._header_end:
-                _append(self.fd, f"[queuectl] attempt {self._attempt} was not started\n".encode())
+                _append(self.fd, own_lines.not_started(self._attempt))
             elif sys.platform == "win32":
                 os.truncate(self._path, self.start)  # The descriptor may only append.
             else:
@@ -85,16 +83,14 @@ class OpenLog:
     ) -> int:
         """Write the closing line, close the file, and return the offset at which this part ends.
 
-        The line reads `[queuectl] attempt 1 ended <finished_at> after <seconds>s: <outcome_text>`.
         A full disk costs the line, and is no error: the outcome matters more. A part that is too
         long is cut to its limit first, which can take some 25 ms for 64 MiB, unless `may_cut` (see
         `limit`) says no. The line is written then, too: most likely the job is still this worker's,
         and if not, the line names its attempt.
         """
-        line = (
-            f"[queuectl] attempt {self._attempt} ended {iso(finished_at)}"
-            f" after {seconds:.3f}s: {visible(outcome_text, 400)}\n"
-        ).encode()
+        line = own_lines.ended(
+            self._attempt, finished_at=finished_at, seconds=seconds, outcome_text=outcome_text
+        )
         end = os.lseek(self.fd, 0, os.SEEK_END)
         if end < self.start:
             self.start = 0
@@ -164,56 +160,31 @@ class NoLog:
         """There is nothing to close."""
 
 
-def header(
-    attempt: int, *, max_retries: int, started_at: int, worker: str, command: str, cwd: str
-) -> bytes:
-    """The first line of an attempt's part."""
-    # A run made up for a lost worker can go past the number that max_retries allows.
-    of = f" of {max_retries + 1}" if attempt <= max_retries + 1 else ""
-    return (
-        f"[queuectl] attempt {attempt}{of} started {iso(started_at)} by worker {visible(worker)}"
-        f" in {visible(cwd, 200)}: {visible(command, 200)}\n"
-    ).encode()
-
-
 def append_lost(fd: int, attempt: int, ended_at: int) -> bool:
     """The closing line of an attempt whose worker was lost, where one is missing; closes the file.
     Returns whether the attempt had begun.
     """
     begun = True
     with contextlib.suppress(OSError):
-        number, word = _last_line(fd)
+        over = own_lines.over(_last_line(fd))
         # Its own closing line may be that of a run before a `retry`, which begins to count anew.
         # That cannot be told, and what may have run is taken to have run.
-        begun = number is None or (number == attempt and word == b"ended")
-        if number is None:
-            line = f"[queuectl] attempt {attempt} ended {iso(ended_at)}: worker lost\n"
-            _append(fd, line.encode())
+        begun = over is None or over == (attempt, True)
+        if over is None:
+            _append(fd, own_lines.lost(attempt, ended_at))
     with contextlib.suppress(OSError):
         os.close(fd)
     return begun
 
 
-_LONGEST_CLOSING_LINE = 4096  # and more than that
-
-
-def _last_line(fd: int) -> tuple[int | None, bytes]:
-    """The attempt that ended, or was not started, by the log's last line, and which of these words;
-    no number when that line says nothing of the kind.
+def _last_line(fd: int) -> bytes:
+    """The log's last line; nothing when it has no end. Of a line that is longer than any of
+    queuectl's, the beginning is missing.
     """
     size = os.lseek(fd, 0, os.SEEK_END)
-    start = max(size - _LONGEST_CLOSING_LINE, 0)
-    before, _, line = files.read_at(fd, size - start, start).rpartition(b"\n")
-    own, _, said = before.rpartition(b"\n")[2].partition(b" attempt ")
-    number, _, words = said.partition(b" ")
-    if (
-        line == b""
-        and own == b"[queuectl]"
-        and number.isdigit()
-        and (words.startswith(b"ended ") or words == b"was not started")
-    ):
-        return int(number), words.split()[0]
-    return None, b""
+    start = max(size - own_lines.LONGEST, 0)
+    text = files.read_at(fd, size - start, start)
+    return text[text.rfind(b"\n", 0, -1) + 1 :] if text.endswith(b"\n") else b""
 
 
 def _append(fd: int, line: bytes) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.job_logs import files
-from queuectl.job_logs.cutting import CUT_LINE, CUT_LINE_LENGTH
+from queuectl.job_logs import files, own_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def copy_block(fd: int, out: BinaryIO, position: int, end: int | None = None) ->
         data = files.data_from(fd, position)
         if data > position:
             if not _follows_cut_line(fd, position):
-                out.write(b"\n[queuectl] %d bytes were cut here\n" % (data - position))
+                out.write(own_lines.missed(data - position))
             return data if end is None else min(data, end)
         block = block[: files.hole_from(fd, position) - position]
     if block:
@@ -61,11 +60,11 @@ def last_cut(fd: int) -> tuple[int, int, int] | None:
     after = b""
     for offset, block in blocks_backward(fd, 0, os.fstat(fd).st_size):
         text = block + after
-        matches = list(CUT_LINE.finditer(text))
-        if matches:
-            line = matches[-1]
-            return offset + line.start(), offset + line.end(), int(line[1])
-        after = text[:CUT_LINE_LENGTH]
+        cuts = list(own_lines.cuts(text))
+        if cuts:
+            line_start, line_end, count = cuts[-1]
+            return offset + line_start, offset + line_end, count
+        after = text[: own_lines.LONGEST_CUT]
     return None
 
 
@@ -86,6 +85,6 @@ def blocks_backward(fd: int, start: int, end: int) -> Iterator[tuple[int, bytes]
 
 
 def _follows_cut_line(fd: int, position: int) -> bool:
-    offset = max(position - CUT_LINE_LENGTH, 0)
+    offset = max(position - own_lines.LONGEST_CUT, 0)
     text = files.read_at(fd, position - offset, offset)
-    return any(line.end() == len(text) for line in CUT_LINE.finditer(text))
+    return any(line_end == len(text) for _, line_end, _ in own_lines.cuts(text))
