@@ -6,7 +6,6 @@ import argparse
 import sys
 
 from queuectl.errors import InvalidInput, QueuectlError
-from queuectl.job_queue import JobQueue
 from queuectl.text import visible
 from queuectl.workspace import Workspace, find
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import NoReturn, TextIO
 
+    from queuectl.job_queue import JobQueue
     from queuectl.jobs.job import NewJob
 
 
@@ -83,6 +83,8 @@ class Context:
         workspace = self.workspace()
         if not create:
             workspace.require()
+        from queuectl.job_queue import JobQueue
+
         self._queue = JobQueue(workspace, create=create)
         return self._queue
 

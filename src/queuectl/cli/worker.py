@@ -10,7 +10,6 @@ from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result
 from queuectl.config import find_setting
 from queuectl.errors import InvalidInput
-from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
 from queuectl.marks import JOB_MARKS
 from queuectl.text import counted, visible
@@ -179,6 +178,8 @@ def _what_follows(outcome: Outcome, verdict: Verdict) -> str:
     why = visible(outcome.error or outcome.kind, 80)
     if verdict.state == State.DEAD:
         return f"\n           {why}; dead"
+    from queuectl.jobs.duration import show
+
     return f"\n           {why}; runs again " + (
         f"in {show(verdict.delay)}" if verdict.delay else "at once"
     )

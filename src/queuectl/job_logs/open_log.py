@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -46,13 +45,15 @@ class OpenLog:
         Unless somebody has written behind it meanwhile, a later attempt for instance, if this
         process was stopped for long: then a line says so.
         """
-        with contextlib.suppress(OSError):
+        try:
             if os.fstat(self.fd).st_size != self._header_end:
                 _append(self.fd, own_lines.not_started(self._attempt))
             elif sys.platform == "win32":
                 os.truncate(self._path, self.start)  # The descriptor may only append.
             else:
                 os.ftruncate(self.fd, self.start)
+        except OSError:
+            pass
         self._close_file()
 
     def limit(self, may_cut: Callable[[], bool] = _always) -> None:
@@ -65,7 +66,7 @@ class OpenLog:
         """
         if self._cutter is None and self._is_too_long(os.fstat(self.fd).st_size):
             # Tried again the next time: the command must not suffer.
-            with contextlib.suppress(OSError):
+            try:
                 cutter = self._new_cutter(may_cut)
                 try:
                     cutter.start()
@@ -73,6 +74,8 @@ class OpenLog:
                     cutter.abandon()
                 else:
                     self._cutter = cutter
+            except OSError:
+                pass
 
     def close(
         self,
@@ -125,8 +128,10 @@ class OpenLog:
         return end
 
     def _close_file(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             os.close(self.fd)
+        except OSError:
+            pass
         self.fd = -1
 
     def _is_too_long(self, size: int) -> bool:
@@ -165,15 +170,19 @@ def append_lost(fd: int, attempt: int, ended_at: int) -> bool:
     Returns whether the attempt had begun.
     """
     begun = True
-    with contextlib.suppress(OSError):
+    try:
         over = own_lines.over(_last_line(fd))
         # Its own closing line may be that of a run before a `retry`, which begins to count anew.
         # That cannot be told, and what may have run is taken to have run.
         begun = over is None or over == (attempt, True)
         if over is None:
             _append(fd, own_lines.lost(attempt, ended_at))
-    with contextlib.suppress(OSError):
+    except OSError:
+        pass
+    try:
         os.close(fd)
+    except OSError:
+        pass
     return begun
 
 

@@ -25,22 +25,15 @@ _HINT = "For example: 2026-11-24T04:00:00Z, 'tomorrow 9:00', 'monday 9am' or 'in
 _LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _BEFORE = tuple(sum(_LENGTHS[:month]) for month in range(12))
 
-_ISO = re.compile(
-    r"""(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)
+_ISO = r"""(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)
     (?:
         [Tt\ ](?P<hour>\d\d):(?P<minute>\d\d)
         (?: :(?P<second>\d\d) (?: [.,](?P<fraction>\d{1,9}) )? )?
         \ ?(?: [Zz] | (?P<sign>[+-])(?P<off_hour>\d\d)(?: :?(?P<off_minute>\d\d) )? )?
-    )?""",
-    re.ASCII | re.VERBOSE,
-)
-
+    )?"""
 
 # Without dashes, by the number of the week, or by the hour: for the library to read.
-_RARE_ISO = re.compile(
-    r"\d{4}(?:-?\d\d-?\d\d|-?[Ww]\d\d(?:-?[1-7])?)(?:[Tt ][\d:.,]+(?: ?[Zz]|[+-][\d:]+)?)?",
-    re.ASCII,
-)
+_RARE_ISO = r"\d{4}(?:-?\d\d-?\d\d|-?[Ww]\d\d(?:-?[1-7])?)(?:[Tt ][\d:.,]+(?: ?[Zz]|[+-][\d:]+)?)?"
 
 
 class Moment:
@@ -123,10 +116,11 @@ def ago(us: int, now: int) -> str:
 
 def _iso_moment(text: str) -> int | None:
     """The moment in microseconds, which may be before 1970; None for what is not ISO 8601."""
-    match = _ISO.fullmatch(text)
+    # Compiled when it is first used: most programs that show a time read none.
+    match = re.fullmatch(_ISO, text, re.ASCII | re.VERBOSE)
     if match:
         return _from_iso(match)
-    if not _RARE_ISO.fullmatch(text):
+    if not re.fullmatch(_RARE_ISO, text, re.ASCII):
         return None
     from datetime import UTC, datetime, timedelta
 
