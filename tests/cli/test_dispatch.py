@@ -9,6 +9,7 @@ import pytest
 from queuectl import __version__
 from queuectl.cli import COMMANDS
 from queuectl.cli import help as help_text
+from queuectl.cli.wrapping import fitted
 from queuectl.config.settings import SETTINGS
 from tests.cli.support import Cli
 from tests.support import ROOT, clean_environment
@@ -56,7 +57,7 @@ def test_help_breaks_between_words_and_keeps_its_columns() -> None:
 def _fitted(lines: list[str], width: int) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        return help_text.fitted(lines).splitlines()
+        return fitted(lines).splitlines()
 
 
 def test_overview_names_every_command(cli: Cli) -> None:
@@ -306,3 +307,52 @@ def test_program_ends_with_the_status_and_all_it_wrote(cli: Cli) -> None:
         )
         assert (ran.returncode, ran.stdout, ran.stderr) == inside
         assert ran.returncode == status
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["ls"], "`queuectl list`"),
+        (["workers"], "`queuectl worker-list`"),
+        (["worker"], "`queuectl worker-start`, `queuectl worker-stop` or `queuectl worker-list`"),
+        (["LIST"], "`queuectl list`"),
+        (["dlq", "purg"], "`queuectl dlq purge`"),
+        (["enqueue", "--cmd", "true"], "--command"),
+        (["enqueue", "--max", "3"], "--max-retries or --max-losses"),
+        (["worker-start", "--daemon"], "--background"),
+    ],
+)
+def test_a_slip_names_what_was_meant(cli: Cli, words: list[str], meant: str) -> None:
+    """A word of another tool, a beginning, or a typing error is answered with what there is here."""
+    ran = cli(*words)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"Did you mean {meant}?" in ran.err
+
+
+@pytest.mark.parametrize("words", [["--json"], ["dlq", "--json"]])
+def test_json_without_a_command_is_an_error_in_json(cli: Cli, words: list[str]) -> None:
+    """Where JSON was asked for, it is no help text that comes."""
+    ran = cli(*words)
+    assert (ran.status, ran.out) == (2, "")
+    assert json.loads(ran.err)["error"]["message"] == "no command was given"
+
+
+def test_version_as_json(cli: Cli) -> None:
+    """`--version --json` is JSON, too."""
+    assert cli.done("--version", "--json").json == {"version": __version__}
+
+
+@pytest.mark.parametrize("words", [["show", "--", "slow", "-q"], ["list", "--", "-q"]])
+def test_nothing_behind_dashes_is_an_option(cli: Cli, words: list[str]) -> None:
+    """What stands behind `--` is not taken for an option, and so not for an unknown one."""
+    assert "unexpected argument '-q'" in cli(*words).err
+
+
+@pytest.mark.parametrize("form", [["--db", "my q.db"], ["--db=my q.db"]])
+def test_hints_can_be_pasted_where_a_database_was_named(cli: Cli, form: list[str]) -> None:
+    """A command that a hint or a remark proposes is about the same queue as this one."""
+    cli.done("enqueue", "--command", "true", "--id", "a", *form)
+    assert "queuectl --db 'my q.db' list" in cli("show", "nope", *form).err
+    assert "queuectl --db 'my q.db' worker-start" in cli.done("status", *form).out
+    hint = json.loads(cli("show", "nope", "--json", *form).err)["error"]["hint"]
+    assert "queuectl --db 'my q.db' list" in hint

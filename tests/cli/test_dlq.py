@@ -84,7 +84,7 @@ def test_purge(cli: Cli) -> None:
     kept = cli.completed()
     assert (
         cli.done("dlq", "purge", "--older-than", "1h", "--yes").out
-        == "There is nothing to remove\n"
+        == "There is nothing to remove.\n"
     )
     ran = cli.done("dlq", "purge", "--yes", "--json")
     assert ran.json == {"matched": 1, "removed": 1, "dry_run": False}

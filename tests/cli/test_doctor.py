@@ -87,7 +87,7 @@ def test_damage_is_not_sent_to_the_doctor(cli: Cli) -> None:
     """Of a broken file doctor says what to do, and not to run what was just run."""
     cli.enqueue()
     (cli.folder / "t.db").write_bytes(cli.database.read_bytes()[:3000])
-    assert "queuectl doctor" in cli("list", "--db", "t.db").err
+    assert "queuectl --db t.db doctor" in cli("list", "--db", "t.db").err
     ran = cli("doctor", "--db", "t.db")
     assert ran.status == 1
     assert "t.db is damaged" in ran.out

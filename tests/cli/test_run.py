@@ -168,7 +168,7 @@ def test_wait_timeout(cli: Cli) -> None:
         (["run", "--"], 2, "no command follows --"),
         (["run", "--command", "a", "--", "b"], 2, "more than one"),
         (["run", "echo", "hi"], 2, "queuectl run -- WORD ..."),
-        (["wait"], 2, "the following arguments are required: ID"),
+        (["wait"], 2, "missing: ID"),
         (["wait", "nope"], 3, "there is no job 'nope'"),
     ],
 )

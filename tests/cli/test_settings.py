@@ -5,11 +5,12 @@ import json
 import pytest
 
 from queuectl.config.settings import SETTINGS
-from tests.cli.support import Cli
+from tests.cli.support import Cli, hand_worker
 
 
 def test_set_get_unset(cli: Cli) -> None:
     """A setting that was set is the one that is read, until it is unset."""
+    cli.done("init")
     assert cli.done("config", "set", "max_retries", "5") == (0, "Set max_retries = 5\n", "")
     assert cli.done("config", "get", "max_retries").out == "5\n"
     assert json.loads((cli.folder / "queuectl_config.json").read_text()) == {"max_retries": 5}
@@ -46,7 +47,14 @@ def test_list(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json(cli: Cli) -> None:
     """With --json a setting is an object in the pinned shape, and the list an array of these."""
-    expected = {"name": "max_retries", "value": 5, "default": 3, "source": "file"}
+    expected = {
+        "name": "max_retries",
+        "value": 5,
+        "default": 3,
+        "source": "file",
+        "accepts": "a whole number from 0 to 1000",
+        "help": "how often a failed job is run again before it is dead",
+    }
     assert cli.done("config", "set", "max_retries", "5", "--json").json == expected
     assert cli.done("config", "get", "max_retries", "--json").json == expected
     assert cli.done("config", "list", "--json").json[0] == expected
@@ -56,6 +64,7 @@ def test_json(cli: Cli) -> None:
 
 def test_environment_that_wins_is_pointed_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Setting what the environment overrules has no effect here, and the user is told."""
+    cli.done("init")
     monkeypatch.setenv("QUEUECTL_MAX_RETRIES", "9")
     ran = cli.done("config", "set", "max_retries", "5")
     assert ran.err == "QUEUECTL_MAX_RETRIES in the environment wins over it: 9\n"
@@ -64,6 +73,7 @@ def test_environment_that_wins_is_pointed_out(cli: Cli, monkeypatch: pytest.Monk
 
 def test_unset_says_where_the_value_comes_from(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that the environment gives is not taken for the default."""
+    cli.done("init")
     cli.done("config", "set", "max_retries", "5")
     monkeypatch.setenv("QUEUECTL_MAX_RETRIES", "7")
     source = "QUEUECTL_MAX_RETRIES in the environment makes it 7"
@@ -121,3 +131,19 @@ def test_broken_file_is_reported_by_every_command_that_needs_it(cli: Cli) -> Non
         assert f"{path}, line 1, column 16" in ran.err
     assert path.read_text() == '{"max_retries" 3}'
     assert cli.states() == {}
+
+
+def test_settings_without_a_queue_say_so(cli: Cli) -> None:
+    """Whoever sets something in the wrong folder is told that there is no queue, and which file it is."""
+    ran = cli.done("config", "set", "max_retries", "5")
+    assert "There is no queue at" in ran.err
+    assert "queuectl_config.json" in ran.err
+    assert cli.done("config", "get", "max_retries").out == "5\n"
+
+
+def test_running_workers_are_known_not_to_have_read_a_setting(cli: Cli) -> None:
+    """With a worker running, setting something says when that worker will take it over."""
+    cli.done("init")
+    with hand_worker(cli.database):
+        ran = cli.done("config", "set", "max_retries", "5")
+    assert ran.err == "1 worker running now will read it on SIGHUP, or when started again\n"

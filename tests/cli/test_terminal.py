@@ -102,7 +102,7 @@ def test_ids_that_begin_alike_stay_different(cli: Cli, monkeypatch: pytest.Monke
         assert [cli.done("show", id, "-q").out.strip() for id in shown] == ids[::-1]
 
 
-@pytest.mark.parametrize("width", [24, 40, 71])
+@pytest.mark.parametrize("width", [24, 40, 80, 179])
 def test_narrow_list_of_settings_keeps_what_they_mean(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
@@ -116,7 +116,7 @@ def test_narrow_list_of_settings_keeps_what_they_mean(
     assert max(map(len, stream.getvalue().splitlines())) <= width
     said = " ".join(stream.getvalue().split())
     assert "max_retries = 7 (file; default 3) how often a failed job is run again" in said
-    assert all(setting.help in said for setting in SETTINGS)
+    assert all(f"{setting.help}; {setting.accepts}" in said for setting in SETTINGS)
 
 
 def test_pipe_gets_everything() -> None:
@@ -343,3 +343,35 @@ def test_closed_streams(cli: Cli) -> None:
     )
     assert ran.returncode == 0
     assert cli.states() == {"j": "pending"}
+
+
+@pytest.mark.parametrize("width", [30, 60])
+def test_what_is_said_is_broken_between_words(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """On a narrow terminal, errors, hints and the status go to the next line at a blank."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    assert cli("enqueue", "--command", "true", "--priority", "high").status == 2
+    assert cli("init").status == 0
+    assert cli("status").status == 0
+    said = err.getvalue()
+    assert "--priority must be a whole number" in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= width
+    assert "none alive; start one with: queuectl worker-start" in " ".join(out.getvalue().split())
+
+
+def test_states_may_be_given_in_any_way(cli: Cli) -> None:
+    """Several states: with blanks, with commas, or with the option repeated."""
+    for id in ("waits", "off"):
+        cli.enqueue("true", "--id", id)
+    cli.done("cancel", "off")
+    for words in (
+        ["pending", "cancelled"],
+        ["pending,cancelled"],
+        ["pending", "--state", "cancelled"],
+    ):
+        assert sorted(cli.done("list", "-q", "--state", *words).lines) == ["off", "waits"]

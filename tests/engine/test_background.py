@@ -224,7 +224,7 @@ def test_a_background_drain_ends_by_itself(sandbox: Sandbox) -> None:
     start(sandbox, "--drain")
     wait_until(lambda: not sandbox.processes(), "the worker ends")
     assert sandbox.state(job) == "completed"
-    assert "worker stopped: 1 completed" in (sandbox.folder / "queuectl.log").read_text()
+    assert "worker stopped: 1 run succeeded" in (sandbox.folder / "queuectl.log").read_text()
     assert not (sandbox.folder / "queuectl.pid").exists()
 
 

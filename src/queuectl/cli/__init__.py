@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one clear line
         _discard_stdout()
         known = error if isinstance(error, QueuectlError) else _explain(error)
-        _report(known, as_json=_wants_json(arguments))
+        _report(known, arguments)
         return known.exit_status
     return status
 
@@ -109,6 +109,7 @@ def _run(arguments: list[str]) -> int:
 
             _check_general(between)
             asked = "-h" in between or "--help" in between
+            _require_help(_wants_json(arguments), f"queuectl {rest[0]}", asked=asked)
             return _show_help(group(rest[0], COMMANDS), asked=asked)
         options, rest = options + between, [rest[0], *behind]
     from queuectl.cli.command import execute
@@ -145,12 +146,10 @@ def _command_name(rest: list[str]) -> tuple[str, list[str]]:
             raise _unknown(" ".join(rest[:2]), ["-".join(rest[:2])])
         # `start` for `worker-start`, `purge` for `dlq purge`.
         ends = [name for name in COMMANDS if name.replace("-", " ").endswith(" " + first)]
-        if len(ends) == 1:
-            raise _unknown(first, ends, guess=ends[0])
-        raise _unknown(first, [*COMMANDS, *(name.partition(" ")[0] for name in COMMANDS)])
+        raise _unknown(first, ends if len(ends) == 1 else None)
     name = f"{first} {rest[1]}"
     if name not in group:
-        raise _unknown(name, group)
+        raise _unknown(name, None, group)
     return name, rest[2:]
 
 
@@ -159,13 +158,19 @@ def _group(name: str) -> list[str]:
     return [command for command in COMMANDS if command.startswith(name + " ")]
 
 
-def _unknown(word: str, known: list[str], guess: str | None = None) -> InvalidInput:
-    from queuectl.text import nearest, visible
+def _unknown(
+    word: str, meant: list[str] | None, known: Sequence[str] | None = None
+) -> InvalidInput:
+    from queuectl.cli.guess import asked, guesses
+    from queuectl.text import visible
 
-    guess = guess or nearest(word, known)
+    groups = dict.fromkeys(name.partition(" ")[0] for name in COMMANDS if " " in name)
+    meant = meant or guesses(word, known or [*COMMANDS, *groups])
     return InvalidInput(
         f"there is no command '{visible(word, 60)}'",
-        hint=f"Did you mean `queuectl {guess}`?" if guess else "See all commands: queuectl --help",
+        hint=asked([f"`queuectl {name}`" for name in meant])
+        if meant
+        else "See all commands: queuectl --help",
     )
 
 
@@ -175,10 +180,12 @@ def _general(options: list[str]) -> int:
     if "--version" in options:
         from queuectl import __version__
 
-        _write(f"queuectl {__version__}", sys.stdout)
+        as_json = f'{{"version": "{__version__}"}}'
+        _write(as_json if "--json" in options else f"queuectl {__version__}", sys.stdout)
         return 0
     from queuectl.cli.help import overview
 
+    _require_help("--json" in options, "queuectl", asked="-h" in options or "--help" in options)
     return _show_help(overview(COMMANDS), asked="-h" in options or "--help" in options)
 
 
@@ -187,13 +194,20 @@ def _check_general(options: list[str]) -> None:
     known = ["--help", "-h", "--version", "--db", "--json", "--quiet", "-q"]
     for option in options:
         if option.startswith("-") and option.partition("=")[0] not in known:
-            from queuectl.text import nearest, visible
+            from queuectl.cli.guess import asked, guesses
+            from queuectl.text import visible
 
-            guess = nearest(option, known)
+            meant = guesses(option, known)
             raise InvalidInput(
                 f"there is no option '{visible(option, 60)}' here",
-                hint=f"Did you mean {guess}?" if guess else "See: queuectl --help",
+                hint=asked(meant) if meant else "See: queuectl --help",
             )
+
+
+def _require_help(as_json: bool, prog: str, *, asked: bool) -> None:
+    """Raises InvalidInput where JSON was asked for, and there is no command that could print any."""
+    if as_json and not asked:
+        raise InvalidInput("no command was given", hint=f"See: {prog} --help")
 
 
 def _show_help(text: str, *, asked: bool) -> int:
@@ -226,6 +240,18 @@ def _wants_json(arguments: list[str]) -> bool:
     return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
+def _db_of(arguments: list[str]) -> str | None:
+    """The path that `--db` gave, if it did."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == "--":
+            break
+        if word == "--db":
+            return following
+        if word.startswith("--db="):
+            return word.removeprefix("--db=")
+    return None
+
+
 def _explain(error: Exception) -> QueuectlError:
     """The error for one that nothing else has put into words."""
     if os.environ.get("QUEUECTL_DEBUG"):
@@ -250,17 +276,21 @@ def _explain(error: Exception) -> QueuectlError:
     )
 
 
-def _report(error: QueuectlError, *, as_json: bool) -> None:
+def _report(error: QueuectlError, arguments: list[str]) -> None:
+    from queuectl.cli.talk import fitted, pasteable
     from queuectl.text import visible
 
-    if as_json:
+    hint = pasteable(error.hint, _db_of(arguments))
+    if _wants_json(arguments):
         import json
 
-        text = json.dumps({"error": error.as_dict()})
+        told = {**error.as_dict(), "hint": hint or None}
+        text = json.dumps({"error": told})
     else:
         text = f"queuectl: {visible(error.message)}"
-        if error.hint:
-            text += f"\n  {visible(error.hint)}"
+        if hint:
+            text += f"\n  {visible(hint)}"
+        text = fitted(text, sys.stderr)
     try:
         print(text, file=sys.stderr)
     except OSError:

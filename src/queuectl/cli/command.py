@@ -24,6 +24,7 @@ _WORDS = {
     "options": "Options",
     "argument %(argument_name)s: %(message)s": "%(argument_name)s %(message)s",
     "expected one argument": "needs a value",
+    "the following arguments are required: %s": "missing: %s",
     "ignored explicit argument %r": "takes no value, and was given %r",
 }
 """argparse's words in every version, and what is said here."""
@@ -100,14 +101,30 @@ class Context:
             self.note(f"Made a new queue: {visible(queue.workspace.database)}")
 
     def note(self, line: str) -> None:
-        """A remark on stderr, unless `-q` asks for silence. `line` must be safe to show."""
+        """A remark on stderr, unless `-q` asks for silence, or `--json`, with which an error is all
+        that stands there. `line` must be safe to show.
+        """
+        if not self.args.json:
+            self.say(self.pasteable(line))
+
+    def say(self, line: str) -> None:
+        """The same of what goes on for long, and is told with `--json` too."""
         if not self.args.quiet:
+            from queuectl.cli.talk import fitted
+
+            line = fitted(line, sys.stderr)
             try:
                 # In one piece: the threads of a worker all speak here.
                 sys.stderr.write(line + "\n")
                 sys.stderr.flush()
             except (OSError, ValueError):
                 pass  # Nobody listens; that must not stop a worker.
+
+    def pasteable(self, text: str) -> str:
+        """The text, with this command line's `--db` in the commands that it proposes."""
+        from queuectl.cli.talk import pasteable
+
+        return pasteable(text, getattr(self.args, "db", None))
 
     def note_missing_workers(self, queue: JobQueue) -> None:
         """Says that what waits would wait for ever, if no worker runs."""
@@ -125,7 +142,7 @@ class Context:
             return
         if not sys.stdin.isatty():
             raise InvalidInput(
-                f"{question} Nobody can answer here, so nothing was done",
+                f"nothing was done, for nobody can answer here: {question}",
                 hint="Add --yes to do it without being asked.",
             )
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -192,8 +209,15 @@ class _Parser(argparse.ArgumentParser):
             args.ids += ids
         return args
 
+    @property
+    def _behind(self) -> tuple[str, ...]:
+        """What stands behind `--`, where nothing is an option."""
+        at = self.given.index("--") if "--" in self.given else len(self.given)
+        return self.given[at + 1 :]
+
     def _refuse(self, others: list[str]) -> NoReturn:
-        options = [word for word in others if word.startswith("-")]
+        others = [word for word in others if word != "--"] or others
+        options = [w for w in others if w.startswith("-") and w not in self._behind]
         self.error("unrecognized arguments: " + (options or others)[0])
 
     def _refuse_unknown_options(self) -> None:
@@ -207,7 +231,7 @@ class _Parser(argparse.ArgumentParser):
             self._refuse(others)
 
     def error(self, message: str) -> NoReturn:
-        if message.startswith("the following arguments are required"):
+        if message.startswith("missing: "):
             self._refuse_unknown_options()
         hint = f"See: {self.prog} --help"
         words_hint = f"The words of a command go behind --: {self.prog} -- WORD ..."
@@ -218,21 +242,21 @@ class _Parser(argparse.ArgumentParser):
         elif unknown != message:
             word = unknown
             message = f"unexpected argument '{visible(word, 80)}'"
-            if word.startswith("-"):
-                from queuectl.text import nearest
+            if word.startswith("-") and word not in self._behind:
+                from queuectl.cli.guess import asked, guesses
 
                 message = f"there is no option '{visible(word.split('=')[0], 80)}' here"
-                guess = nearest(word.split("=")[0], list(self._option_string_actions))
+                meant = guesses(word.split("=")[0], list(self._option_string_actions))
                 if self.of.takes_command and self.begins_with_word:
                     hint = words_hint
-                elif guess:
-                    hint = f"Did you mean {guess}? {hint}"
+                elif meant:
+                    hint = f"{asked(meant)} {hint}"
             elif self.of.takes_command:
                 hint = words_hint
         raise InvalidInput(message, hint=hint)
 
     def format_help(self) -> str:
-        from queuectl.cli.help import fitted
+        from queuectl.cli.wrapping import fitted
 
         examples = ["  " + line for line in self.of.examples.strip().splitlines()]
         usage, _, options = super().format_help().partition("\n\n")

@@ -52,7 +52,7 @@ def remove_finished(
     if dry_run:
         removed, text = 0, f"Would remove {what}"
     elif not count:
-        removed, text = 0, "There is nothing to remove"
+        removed, text = 0, "There is nothing to remove."
     else:
         context.confirm(f"Remove {what} with {'its' if count == 1 else 'their'} output?")
         removed = queue.prune(states=states, older_than=older_than)
@@ -77,11 +77,14 @@ def _cancel(context: Context) -> Result:
     if stopping and not (args.no_wait or args.json or args.quiet):
         _await_end(context, queue, stopping)
         stopping = [j for j in stopping if queue.get(j).state not in FINISHED]
+    who = _who_ends_it(queue) if stopping else ""
     done = {j: queue.get(j).state for j in ids if j not in stopping}
     cancelled = [job_id for job_id, state in done.items() if state == State.CANCELLED]
     return Result(
         data={"cancelled": cancelled, "stopping": stopping},
-        text="\n".join(_cancel_line(job_id, done.get(job_id)) for job_id in ids),
+        text="\n".join(
+            context.pasteable(_cancel_line(job_id, done.get(job_id), who)) for job_id in ids
+        ),
         ids=ids,
         exit_status=0 if len(cancelled) == len(done) else 1,
     )
@@ -91,7 +94,6 @@ def _await_end(context: Context, queue: JobQueue, ids: Sequence[str]) -> None:
     from queuectl.processes import living
 
     if not living(queue.workers()):
-        context.note("No worker is running; the next one to start ends what is left of the job.")
         return
     context.note(f"Waiting for {counted(len(ids), 'running job')} to stop ...")
     try:
@@ -100,9 +102,17 @@ def _await_end(context: Context, queue: JobQueue, ids: Sequence[str]) -> None:
         pass  # The answer says which are still running.
 
 
-def _cancel_line(job_id: str, state: State | None) -> str:
+def _who_ends_it(queue: JobQueue) -> str:
+    from queuectl.processes import living
+
+    if living(queue.workers()):
+        return "its worker ends it"
+    return "no worker lives to end it; the next one will, or now: queuectl doctor --fix"
+
+
+def _cancel_line(job_id: str, state: State | None, who: str) -> str:
     if state is None:
-        return f"Cancelling job: {job_id} (running; its worker ends it)"
+        return f"Cancelling job: {job_id} (running; {who})"
     if state == State.CANCELLED:
         return f"Cancelled job: {job_id}"
     return f"Too late for job: {job_id} ({state} before it could be stopped)"
@@ -140,9 +150,9 @@ def _configure_prune(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         metavar="STATE",
-        action="append",
-        help=f"{', '.join(FINISHED)} (default: {' and '.join(_PRUNED_BY_DEFAULT)};"
-        " may be repeated, or several with commas)",
+        action="extend",
+        nargs="+",
+        help=f"{', '.join(FINISHED)}, one or several (default: {' and '.join(_PRUNED_BY_DEFAULT)})",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say how many there are")
     add_yes_option(parser)
@@ -167,7 +177,8 @@ queuectl list --state pending -q | xargs -r queuectl cancel
         configure=_configure_cancel,
     ),
     "retry": Command(
-        "Run dead, cancelled or completed jobs again, with all their attempts. All of them, or none.",
+        "Run dead, cancelled or completed jobs again, as soon as a worker is free, with all their attempts."
+        " All of them, or none.",
         _retry,
         examples="""
 queuectl retry @last

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from queuectl.cli.wrapping import fitted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-_NARROWEST = 20
+    from collections.abc import Mapping
 
 _SECTIONS = (
     ("Queue", ("enqueue", "run")),
@@ -72,50 +70,3 @@ def group(name: str, commands: Mapping[str, tuple[str, str]]) -> str:
     lines += ["", f"Usage: queuectl {name} COMMAND [OPTION ...]", ""]
     lines += [f"  {member:<{width}}{commands[member][1]}" for member in members]
     return fitted(lines)
-
-
-def fitted(lines: Iterable[str]) -> str:
-    """The lines, those that are wider than the terminal broken between words. What stands in a
-    second column stays in it, or goes below where there is no room beside the first.
-    """
-    width = _terminal_width()
-    return "\n".join(part for line in lines for part in _broken(line, width))
-
-
-def _terminal_width() -> int:
-    # As `shutil` tells it, which is slow to load.
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit() and int(columns):
-        return max(int(columns), _NARROWEST)
-    try:
-        return max(os.get_terminal_size(1).columns or 80, _NARROWEST)
-    except OSError:
-        return 80
-
-
-def _broken(line: str, width: int) -> list[str]:
-    if len(line) <= width:
-        return [line]
-    import re
-    from textwrap import wrap
-
-    first, gap, second = re.fullmatch(r"( *.*?\S)(?:(  +)(\S.*))?", line).groups("")  # type: ignore[union-attr]
-    indent = " " * min(len(line) - len(line.lstrip()), width // 4)
-    column = " " * len(first + gap)
-    if gap and len(column) <= width // 2:
-        parts = [(second, first + gap, column)]
-    else:
-        deeper = indent + "    " if indent or line.startswith("Usage: ") else ""
-        parts = [(first.strip(), indent, deeper), (second, deeper, deeper)]
-    return [
-        part.replace("\xa0", " ")
-        for text, initial, others in parts
-        for part in wrap(
-            re.sub(r"\[[^]]*\]", lambda option: option[0].replace(" ", "\xa0"), text),
-            width,
-            initial_indent=initial,
-            subsequent_indent=others,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-    ]

@@ -134,13 +134,15 @@ def submit_one(context: Context, queue: JobQueue, job: NewJob, words: str | None
     `words` (None: there was none).
     """
     context.submit(queue, [job])
-    if context.args.cwd is not None and not os.path.isdir(job.cwd):
+    if not os.path.isdir(job.cwd):
         context.note(f"{visible(job.cwd, 200)} is not a folder now; when the job runs it must be")
     if words is not None and job.run_at is not None:
         from queuectl.jobs.when import iso, parse
 
         if parse(words, now=queue.now()).spoken:
-            context.note(f"Runs at {iso(job.run_at // 1_000_000 * 1_000_000)}")
+            shown = iso(job.run_at // 1_000_000 * 1_000_000)
+            is_past = job.run_at <= queue.now()
+            context.note(f"{shown} is past: it runs now" if is_past else f"Runs at {shown}")
 
 
 def read_file(path: str) -> bytes:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the job; a beginning of its id, or @last")
     parser.add_argument(
-        "-f", "--follow", action="store_true", help="go on as the job writes, until it has ended"
+        "-f",
+        "--follow",
+        action="store_true",
+        help="go on as the job writes, until it has ended (all attempts, so not with --attempt;"
+        " nor with --json)",
     )
     parser.add_argument("-n", "--tail", metavar="N", help="only the last N lines")
     parser.add_argument(

@@ -106,9 +106,10 @@ def _configure_list(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         metavar="STATE",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
-        help=f"only these: {', '.join(State)} (may be repeated, or several with commas)",
+        help=f"only these: {', '.join(State)} (one or several)",
     )
     parser.add_argument(
         "--sort",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from queuectl.cli.wrapping import broken, terminal_width
 from queuectl.jobs.lifecycle import State
 from queuectl.text import visible
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-_NARROWEST = 20
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 STATE_COLOURS = {
@@ -36,12 +36,17 @@ class Screen:
         # What an encoding cannot say is measured as the escape that will be written for it.
         self._encoding = stream.encoding or "utf-8"
         is_terminal = stream.isatty()
-        self.width = _terminal_width() if is_terminal else None
+        self.width = terminal_width(stream)
         self._has_colours = is_terminal and _may_colour()
 
     def write(self, line: str = "") -> None:
         """Writes a line, which must be safe to show."""
         self._stream.write(line + "\n")
+
+    def write_prose(self, line: str) -> None:
+        """Writes a line, broken between words where the terminal is too narrow for it."""
+        for part in [line] if self.width is None else broken(line, self.width):
+            self.write(part)
 
     def shown(self, text: str) -> str:
         """The text as this stream can show it, on one line."""
@@ -105,12 +110,6 @@ def _locale_is_ascii() -> bool:
         # Python may write UTF-8 all the same (its UTF-8 mode); the terminal need not show it.
         is_ascii = locale.nl_langinfo(locale.CODESET) in ("ANSI_X3.4-1968", "US-ASCII", "646")
     return is_ascii
-
-
-def _terminal_width() -> int:
-    import shutil
-
-    return max(shutil.get_terminal_size().columns, _NARROWEST)
 
 
 def _may_colour() -> bool:

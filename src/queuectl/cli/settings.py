@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TextIO
 from queuectl.cli.command import Command, Context, Result
 from queuectl.config import Config, find_setting, set_value, show, unset_value
 from queuectl.config.settings import SETTINGS
-from queuectl.text import visible
+from queuectl.text import counted, visible
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
     from queuectl.cli.screen import Screen
 
-_TABLE_WIDTH = 72
+_TABLE_WIDTH = 180
 """A terminal that is narrower has no room for a table with what the settings mean."""
 
 
@@ -26,7 +26,11 @@ def _configure_name(parser: ArgumentParser) -> None:
 
 def _configure_set(parser: ArgumentParser) -> None:
     _configure_name(parser)
-    parser.add_argument("value", metavar="VALUE", help="`queuectl config list` says what each is")
+    parser.add_argument(
+        "value",
+        metavar="VALUE",
+        help="a number, or a length of time or a size such as 90s or 64MiB; `queuectl config list` shows the range",
+    )
 
 
 def _set(context: Context) -> Result:
@@ -38,7 +42,20 @@ def _set(context: Context) -> Result:
             f"{find_setting(name).variable} in the environment wins over it:"
             f" {visible(show(config.get(name)), 60)}"
         )
+    _note_running_workers(context)
     return Result(data=_setting(config, name), text=f"Set {name} = {show(value)}", ids=[])
+
+
+def _note_running_workers(context: Context) -> None:
+    if not context.workspace().exists:
+        return
+    from queuectl.processes import living
+
+    with context.queue() as queue:
+        alive = living(queue.workers())
+    if alive:
+        count = counted(len(alive), "worker")
+        context.note(f"{count} running now will read it on SIGHUP, or when started again")
 
 
 def _unset(context: Context) -> Result:
@@ -76,6 +93,7 @@ def _list(context: Context) -> Result:
             Column("VALUE", right=True),
             Column("DEFAULT", right=True),
             Column("FROM"),
+            Column("MUST BE", least=10),
             Column("MEANING", least=12),
         )
         rows = (
@@ -84,6 +102,7 @@ def _list(context: Context) -> Result:
                 (show(config.get(setting.name)), "bold"),
                 show(setting.default),
                 config.origin(setting.name),
+                setting.accepts,
                 setting.help,
             )
             for setting in SETTINGS
@@ -107,13 +126,22 @@ def _write_narrow(screen: Screen, config: Config) -> None:
         for line in wrap(head, screen.width or 0, subsequent_indent="    "):
             screen.write(line)
         for line in wrap(
-            setting.help, screen.width or 0, initial_indent="  ", subsequent_indent="  "
+            f"{setting.help}; {setting.accepts}",
+            screen.width or 0,
+            initial_indent="  ",
+            subsequent_indent="  ",
         ):
             screen.write(line)
 
 
 def _config(context: Context) -> Config:
-    return Config.load(context.workspace().config, os.environ)
+    workspace = context.workspace()
+    if not workspace.exists:
+        context.note(
+            f"There is no queue at {visible(workspace.database)};"
+            f" these settings are for one made there ({visible(workspace.config)})"
+        )
+    return Config.load(workspace.config, os.environ)
 
 
 def _setting(config: Config, name: str) -> dict[str, object]:
@@ -122,6 +150,8 @@ def _setting(config: Config, name: str) -> dict[str, object]:
         "value": config.get(name),
         "default": find_setting(name).default,
         "source": config.origin(name),
+        "accepts": find_setting(name).accepts,
+        "help": find_setting(name).help,
     }
 
 

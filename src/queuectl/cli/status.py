@@ -45,7 +45,7 @@ def _status(context: Context) -> Result:
         screen.write()
         screen.write(f"scheduled   {scheduled:,} of these for a later time")
         for line in _worker_lines(workers):
-            screen.write(line)
+            screen.write_prose(context.pasteable(line))
         screen.write(f"database    {screen.shown(database)}")
 
     return Result(data=data, text=text)

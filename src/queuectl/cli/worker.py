@@ -88,7 +88,9 @@ def _start(context: Context) -> Result:
             tally = run_worker(
                 workspace, orders, say=say, on_ready=ready, on_ended=_ended_line(say, context)
             )
-            say(f"worker stopped: {tally.completed:,} completed, {tally.failed:,} failed")
+            say(
+                f"worker stopped: {counted(tally.completed, 'run')} succeeded, {tally.failed:,} failed"
+            )
 
         if args.use_processes:
             from queuectl.engine.supervisor import Supervisor
@@ -109,9 +111,11 @@ def _start(context: Context) -> Result:
         pid = background.start(workspace, work)
         return Result(
             data={"pid": pid, "slots": count, "log": workspace.worker_log},
-            text=f"Started a worker in the background (pid {pid}). Stop it with: queuectl worker-stop",
+            text=context.pasteable(
+                f"Started a worker in the background (pid {pid}). Stop it with: queuectl worker-stop"
+            ),
         )
-    work(context.note, lambda: None)
+    work(context.say, lambda: None)
     data = None if tally is None else {"completed": tally.completed, "failed": tally.failed}
     return Result(data=data)
 

@@ -88,7 +88,7 @@ def find_setting(name: str, source: str = "") -> Setting:
     setting = _BY_NAME.get(name)
     if setting is not None:
         return setting
-    close = nearest(name, tuple(_BY_NAME))
+    close = nearest(name.lower(), tuple(_BY_NAME))
     prefix = f"{source}: " if source else ""
     raise InvalidInput(
         f"{prefix}there is no setting '{visible(name, 60)}'",

@@ -65,6 +65,7 @@ def _wait_until_gone(
     background = any(worker.mode == "background" for worker in workers)
     asked = {worker.id for worker in workers}
     deadline = time.monotonic() + patience
+    said = ""
     next_look, next_word = time.monotonic() + 1, time.monotonic() + 2
     registered: list[WorkerRecord] = []
     while True:
@@ -93,8 +94,10 @@ def _wait_until_gone(
         if now > next_word:
             # What a worker holds beyond its slots is claimed, and does not run.
             running = sum(min(worker.running, worker.slots) for worker in registered)
-            say(waiting_for(running, left))
-            next_word = now + 10
+            word = waiting_for(running, left)
+            if word != said:
+                say(word)
+            said, next_word = word, now + 10
         time.sleep(0.02)
 
 

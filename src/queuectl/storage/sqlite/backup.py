@@ -30,7 +30,7 @@ def back_up(db: apsw.Connection, source: str, path: str) -> None:
     part = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.part"
     _being_written.add(part)
     try:
-        create_private(part)
+        _create(part, path)
         with translated(path):
             _copy(db, source, part)
         sync_file(part)
@@ -58,6 +58,15 @@ def _copy(db: apsw.Connection, source: str, part: str) -> None:
         copy.execute("PRAGMA journal_mode = WAL")
     finally:
         copy.close()
+
+
+def _create(part: str, path: str) -> None:
+    try:
+        create_private(part)
+    except EnvironmentFault as error:
+        # What it is called meanwhile is nobody's business.
+        message = error.message.replace(visible(part), visible(path))
+        raise EnvironmentFault(message, error.hint) from None
 
 
 def _put_in_place(part: str, path: str) -> None:

@@ -1,0 +1,33 @@
+"""What is said on stderr: remarks and errors, fit to be read, and their hints to be pasted."""
+
+from __future__ import annotations
+
+from queuectl.cli.wrapping import broken, terminal_width
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+
+def pasteable(text: str, db: str | None) -> str:
+    """The text with the `--db` of this command line in each `queuectl COMMAND` that it proposes:
+    without, that would be about another queue.
+    """
+    if not db or "queuectl " not in text:
+        return text
+    import re
+
+    from queuectl.cli import COMMANDS
+    from queuectl.text import typed
+
+    names = "|".join(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
+    called = typed("queuectl", "--db", db)
+    return re.sub(rf"\bqueuectl (?=(?:{names})\b)", lambda found: f"{called} ", text)
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """The text, with lines that are too wide for the stream's terminal broken between words."""
+    width = terminal_width(stream)
+    if width is None:
+        return text
+    return "\n".join(part for line in text.split("\n") for part in broken(line, width))
