@@ -50,7 +50,7 @@ def test_a_second_background_worker_is_refused(sandbox: Sandbox) -> None:
     pid = start(sandbox)
     second = sandbox.run("worker-start", "--background")
     assert second.returncode == 4
-    assert f"already runs for this queue (pid {pid})" in second.stderr
+    assert f"already runs in this folder (pid {pid})" in second.stderr
     sandbox.wait_state(sandbox.enqueue("true"), "completed")
 
 

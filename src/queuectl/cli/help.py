@@ -39,7 +39,7 @@ def overview(commands: Mapping[str, tuple[str, str]]) -> str:
         lines += [f"  {name:<{width}}{commands[name][1]}" for name in names if name in commands]
     lines += [
         "",
-        "Options for every command:",
+        "Options for every command (demo alone has no --db):",
         "  --db PATH     the queue; else QUEUECTL_DB_PATH, else the nearest from here up",
         "  --json        print the result as JSON, and errors as JSON on stderr",
         "  -q, --quiet   print ids alone, or nothing; errors are still said",

@@ -49,7 +49,7 @@ def add_command_options(group: _ArgumentGroup) -> None:
         "--command-file",
         metavar="PATH",
         action=Source,
-        help="a file with the line, or a whole script (- for stdin)",
+        help="a file with the line, or a whole script for the shell (- for stdin)",
     )
 
 

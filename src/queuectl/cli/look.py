@@ -73,14 +73,14 @@ def add_list_options(parser: ArgumentParser) -> None:
         metavar="N",
         help=f"at most so many, or all (default: {ROWS} in a table, else all)",
     )
-    add_show_env_option(parser)
+    add_show_env_option(parser, "with --json: show the values of the jobs' --env")
 
 
-def add_show_env_option(parser: ArgumentParser) -> None:
+def add_show_env_option(
+    parser: ArgumentParser, words: str = "show the values of the job's --env"
+) -> None:
     """`--show-env`: without it, values of environment variables, which may be secret, stay hidden."""
-    parser.add_argument(
-        "--show-env", action="store_true", help="show the values of the jobs' --env"
-    )
+    parser.add_argument("--show-env", action="store_true", help=words)
 
 
 def show_result(context: Context, queue: JobQueue, job: Job) -> Result:

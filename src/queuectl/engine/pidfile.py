@@ -85,8 +85,8 @@ def hold(path: str) -> Pidfile:
                 continue
             who = f"pid {pid}" if pid else "it is just starting"
             raise Conflict(
-                f"a background worker already runs for this queue ({who})",
-                hint="Stop it first: queuectl worker-stop",
+                f"a background worker already runs in this folder ({who})",
+                hint="Stop it first: queuectl worker-stop. Another queue needs a folder of its own.",
             )
         if _is_current(fd, path):
             pidfile = Pidfile(path, fd)
