@@ -93,7 +93,6 @@ def run_worker(
         worker_id=lambda: worker.id,
         policy=lambda: worker.policy,
         grace_seconds=lambda: worker.grace_seconds,
-        lease_seconds=config.lease_seconds,
         say=say,
         on_clock_step=worker.ledger.look_again,
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
