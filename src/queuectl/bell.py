@@ -29,8 +29,8 @@ else:
             """Ends the wait, or the next one. Never blocks."""
             try:
                 os.write(self.descriptor, b".")
-            except BlockingIOError:
-                pass  # It has been rung many times over.
+            except OSError:
+                pass  # It has been rung many times over; or it is closed, and nobody waits.
 
         def wait(self, seconds: float | None) -> bool:
             """Waits up to `seconds` (None: without end); true when it was rung."""
@@ -42,8 +42,12 @@ else:
 
         def close(self) -> None:
             """Gives the pipe back."""
+            number, self.descriptor = (
+                self.descriptor,
+                -1,
+            )  # It may be another file's by the next ring.
             os.close(self._out)
-            os.close(self.descriptor)
+            os.close(number)
 
 
 def drain(descriptor: int) -> bool:

@@ -102,8 +102,8 @@ def run_worker(
         on_ready(_name(me))
         systemd.notify("READY=1")
         worker.run()
-        _leave(storage, worker.id)
     finally:
+        _leave(storage, worker.id)
         maintenance.ask_to_close()
         # Whoever dies during a rescue leaves it to the next one.
         while maintenance.is_alive() and not worker.in_a_hurry:
