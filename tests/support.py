@@ -18,6 +18,7 @@ from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
 from queuectl.processes import this_process
 from queuectl.storage.records import NewWorker
+from queuectl.storage.sqlite import writer
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -300,3 +301,18 @@ def this_process_as_worker(id: str = "w", *, name: str | None = None, slots: int
         mode="foreground",
         lease_seconds=30,
     )
+
+
+def suspend(pid: int, sandbox: Sandbox) -> None:
+    """Suspends a worker, and not in the middle of a write: then it would hold up all others, until it
+    is ended for that.
+    """
+    state = Path(f"/proc/{pid}/stat")
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(
+            lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it stands still"
+        )
+        if writer.suspended_writer(str(sandbox.database)) != pid:
+            return
+        os.kill(pid, signal.SIGCONT)
