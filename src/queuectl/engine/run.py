@@ -138,8 +138,8 @@ def _rescue_first(
                 myself=me,
             ):
                 say(rescue.describe())
-            writer = storage.suspended_writer()
-            if all(worker.pid != writer for worker in storage.workers()):
+            others = {worker.pid for worker in storage.workers()}
+            if not others or storage.suspended_writer() not in others:
                 break
             # It keeps this one from registering, too, until its lease is over and it is ended.
             time.sleep(EVERY_SECONDS)
