@@ -88,8 +88,10 @@ class Slots:
 
     def _work(self) -> None:
         if sys.platform != "win32":
-            # Signals are for the main thread; commands begin with none blocked (see spawn).
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            # Signals are for the main thread; commands begin with none blocked (see spawn). But where
+            # the thread that started a command blocks SIGCHLD, each command's end wakes the main
+            # thread for nothing: the kernel ignores it only for a thread that would.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGCHLD})
         while (claim := self._ledger.ready.get()) is not None:
             try:
                 attempt = self._run(claim)
