@@ -331,6 +331,9 @@ if sys.platform == "win32":
         def listen(self, descriptor: int) -> None:
             """There is nothing else to wait for here."""
 
+        def forget(self, descriptor: int) -> None:
+            """Nothing else was waited for."""
+
         def ring(self) -> None:
             """Ends the wait, or the next one. Never blocks."""
             try:

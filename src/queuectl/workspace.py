@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from queuectl.disk import holds_something
 from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
 from queuectl.text import typed, visible
 
@@ -42,7 +43,7 @@ class Workspace:
         self.logs = os.path.join(self.folder, "job_logs")
         self.pidfile = os.path.join(self.folder, "queuectl.pid")
         self.worker_log = os.path.join(self.folder, "queuectl.log")
-        self.exists = _holds_something(self.database)
+        self.exists = holds_something(self.database)
 
     def require(self) -> Workspace:
         """This workspace, when there is a queue in it; raises QueueNotFound when there is none."""
@@ -62,16 +63,6 @@ class Workspace:
         if environ.get("QUEUECTL_DB_PATH") != self.database:
             return None
         return environ.get("QUEUECTL_JOB_ID") or None
-
-
-def _holds_something(path: str) -> bool:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # Opening it says what is wrong.
-    return found.st_size > 0 or not os.path.isfile(path)
 
 
 def find(
