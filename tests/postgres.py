@@ -206,9 +206,15 @@ def _reachable(programs: Path, folder: Path) -> Path:
             cwd="/",
         )
     except (OSError, subprocess.CalledProcessError):
+        # The libraries of a wheel lie beside its package, and are looked for there.
+        package = programs.parents[1]
+        copy = folder / package.name / programs.parent.name
         for part in (programs.name, "lib", "share"):
-            shutil.copytree(programs.parent / part, folder / "programs" / part, symlinks=True)
-        return folder / "programs" / programs.name
+            shutil.copytree(programs.parent / part, copy / part, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, folder / libraries.name)
+        return copy / programs.name
     return programs
 
 
