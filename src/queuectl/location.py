@@ -6,8 +6,6 @@ form for that, without the password, and the same for every way to write it.
 
 from __future__ import annotations
 
-import re
-
 from queuectl.errors import InvalidInput
 from queuectl.text import visible
 
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
 SCHEMA = "queuectl"
 """Where the tables are unless another schema is named."""
 
-_URL = re.compile(
-    r"postgres(?:ql)?://(?P<authority>[^/?#]*)(?:/(?P<name>[^?#]*))?(?:\?(?P<query>.*))?"
-)
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")
 _LONGEST_SCHEMA = 63
 """Bytes of a name in PostgreSQL; a longer one is cut silently."""
 
@@ -44,19 +40,23 @@ class Url:
     password: str
 
     def __init__(self, url: str) -> None:
-        found = _URL.fullmatch(url)
-        if found is None:
+        if not is_url(url):
             raise _refused("it is not a URL of PostgreSQL")
-        login, _, self.hosts = found["authority"].rpartition("@")
-        if "@" in login:
-            raise _refused("there is more than one @ in it", "In a password, @ is written %40.")
+        address, _, query = url.partition("://")[2].partition("?")
+        authority, _, self.name = address.partition("/")
+        login, _, self.hosts = authority.rpartition("@")
+        # What follows a / or an @ of the password would be taken for something that is shown.
+        if "@" in login or "@" in self.name or "@" in query:
+            raise _refused(
+                "there is an @ in an unusual place",
+                "In a password @ is written %40, / is %2F, and ? is %3F.",
+            )
         self.user, _, self.password = login.partition(":")
-        self.name = found["name"] or ""
         self.parameters: dict[str, str] = {}
-        for pair in filter(None, (found["query"] or "").split("&")):
+        for pair in filter(None, query.split("&")):
             name, equals, value = pair.partition("=")
             if not equals:
-                raise _refused(f"its parameter {visible(name, 40)!r} has no value")
+                raise _refused("one of its parameters has no value")
             self.parameters[name] = value
         self.password = self.parameters.pop("password", "") or self.password
         self.schema = _decoded(self.parameters.pop("schema", ""))
@@ -106,7 +106,8 @@ def readable(url: str) -> str:
     words = [parts.name or parts.parameters.get("dbname", "") or parts.user or "postgres"]
     if parts.schema not in ("", SCHEMA):
         words.append(parts.schema)
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", "-".join(words))[:60].strip("._") or "queue"
+    name = "".join(c if c in _PLAIN or c == "-" else "_" for c in "-".join(words))
+    return name[:60].strip("._-") or "queue"
 
 
 def check_schema(name: str) -> None:
@@ -138,7 +139,7 @@ def _decoded(text: str) -> str:
 
 
 def _encoded(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9_.~-]*", text):
+    if _PLAIN.issuperset(text):
         return text
     from urllib.parse import quote
 

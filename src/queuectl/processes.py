@@ -215,9 +215,16 @@ def judge_worker(worker: WorkerRecord, me: Identity, now: int) -> str:
         return Judgement.ALIVE if worker.lease_left_seconds > 0 else Judgement.SILENT
     if worker.host == me.host:
         return Judgement.GONE  # The machine was started anew since.
+    if worker.lease_is_shared:
+        return Judgement.ALIVE if worker.lease_left_seconds > 0 else Judgement.SILENT
     # Another machine, whose clock is not ours: only the wall clock of its heartbeat is left.
     silent_seconds = (now - worker.heartbeat_at) / 1e6
     return Judgement.ALIVE if silent_seconds < 2 * worker.lease_seconds else Judgement.SILENT
+
+
+def is_elsewhere(worker: WorkerRecord) -> bool:
+    """Whether a registered worker runs on another machine than this process."""
+    return worker.lease_is_shared and worker.host != host_name()
 
 
 def is_alive(worker: WorkerRecord) -> bool:

@@ -225,6 +225,8 @@ def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:
         "postgresql://me:s3cret@ho st/db",
         "postgresql://me:s3cret@host:port/db",
         "postgresql://me:s3c@ret@host/db",
+        "postgresql://me:s3c/ret@host/db",
+        "postgresql://me:s3c?ret@host/db",
         "postgresql://me:s3cret@host/db?nonsense=1",
         "postgresql://host/db?password=s3cret&x",
         "postgresql://me:s3cret%00@host/db",

@@ -42,7 +42,9 @@ def overview(commands: Mapping[str, tuple[str, str]]) -> str:
     lines += [
         "",
         "Options for every command:",
-        "  --db PATH     the queue; else QUEUECTL_DB_PATH, else the nearest from here up",
+        "  --db PATH     the queue, a file or a URL; else QUEUECTL_DATABASE_URL, else",
+        "                QUEUECTL_DB_PATH, else the nearest from here up",
+        "  --schema NAME the queue's schema, where it is on PostgreSQL",
         "  --json        print the result as JSON, and errors as JSON on stderr",
         "  -q, --quiet   print ids alone, or nothing; errors are still said",
         "  --version     print the version (without a command)",

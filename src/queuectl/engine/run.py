@@ -6,7 +6,6 @@ import os
 import sys
 
 from queuectl import processes
-from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import signals, systemd, threads
 from queuectl.engine.closing import Closing
@@ -77,13 +76,14 @@ def run_worker(
     registered. Raises the QueuectlError that kept it from going on.
     """
     _require_utf8()
-    clock = Clock()
+    workspace.make_folder()
     config = Config.load(workspace.config, os.environ)
     logs = JobLogs(workspace.logs)
     logs.ensure_folder()
     me = processes.this_process()
     name = f"{me.host}:{me.pid}"
-    storage = open_worker_storage(workspace.database, clock)
+    storage = open_worker_storage(workspace.location)
+    clock = storage.clock
     # What a lost worker held is due again before this one claims anything.
     try:
         for rescue in rescue_lost(
@@ -127,7 +127,7 @@ def run_worker(
         )
 
     executor = Executor(
-        name=name, logs=logs, launcher=Launcher(workspace.database), clock=clock, config=config
+        name=name, logs=logs, launcher=Launcher(workspace.variables()), clock=clock, config=config
     )
     worker = Worker(
         slots=orders.slots,
@@ -155,7 +155,7 @@ def run_worker(
 
     signals.install(worker, reload)
     maintenance = Maintenance(
-        lambda: open_worker_storage(workspace.database, clock),
+        lambda: open_worker_storage(workspace.location, clock),
         workspace.database,
         clock,
         worker_id=lambda: worker.ledger.lease.worker.id,

@@ -28,8 +28,8 @@ def job(row: Sequence[Any]) -> Job:
     return Job._make(values)
 
 
-def worker_record(row: Sequence[Any], ticks: int) -> WorkerRecord:
-    """A row of `sql.LIST_WORKERS`; `ticks` is the machine's clock now."""
+def worker_record(row: Sequence[Any], now: int) -> WorkerRecord:
+    """A row of `sql.LIST_WORKERS`; `now` is by the database's clock."""
     values = list(row)
-    values[12] = (values[12] - ticks) / 1e6
-    return WorkerRecord._make(values)
+    values[12] = (values[12] - now) / 1e6
+    return WorkerRecord._make([*values, True])

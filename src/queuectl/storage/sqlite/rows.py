@@ -32,4 +32,4 @@ def worker_record(row: Sequence[Any], ticks: int) -> WorkerRecord:
     """A row of `sql.LIST_WORKERS`; `ticks` is the machine's clock now."""
     values = list(row)
     values[12] = (values[12] - ticks) / 1e6
-    return WorkerRecord._make(values)
+    return WorkerRecord(*values)
