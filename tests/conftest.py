@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import LEFT_OUT
 from tests.support import Sandbox, clean_environment, new_sandbox
 
 
@@ -21,3 +22,17 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     """A queue of its own, and a way to start workers on it; nothing of it runs on afterwards."""
     with new_sandbox(tmp_path) as sandbox:
         yield sandbox
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the very end how much was not tried on PostgreSQL: it is easily overlooked."""
+    skipped = [
+        report
+        for report in terminalreporter.getreports("skipped")
+        if LEFT_OUT in str(report.longrepr)
+    ]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were left out for want of a PostgreSQL server; `pytest -rs` says why",
+            yellow=True,
+        )

@@ -158,9 +158,9 @@ def _ensure_queue(context: Context) -> Workspace:
         from queuectl.job_queue import JobQueue
 
         with JobQueue(workspace, create=True) as queue:
-            queue.counts()
-        context.note(f"Made a new queue: {visible(workspace.database)}")
-    return workspace
+            if queue.created:
+                context.note(f"Made a new queue: {visible(workspace.database)}")
+    return workspace.make_folder()
 
 
 def _ended_line(say: Callable[[str], None], context: Context) -> OnEnded | None:
@@ -210,7 +210,12 @@ def _stop(context: Context) -> Result:
         obstacle = pidfile.in_the_way(queue.workspace.pidfile)
         if obstacle is not None:
             context.note(f"{obstacle.message}\n  {obstacle.hint}")
-        alive = processes.living(queue.workers())
+        found = processes.living(queue.workers())
+        alive = [worker for worker in found if not processes.is_elsewhere(worker)]
+        if len(found) > len(alive):
+            context.note(
+                f"{len(found) - len(alive)} on other machines will go on; they are stopped there."
+            )
         chosen = [w for w in alive if context.args.all or w.mode == "background"]
         left_alone = len(alive) - len(chosen)
         if left_alone:

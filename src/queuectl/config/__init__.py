@@ -10,6 +10,7 @@ import os
 
 from queuectl.config.settings import SETTINGS, Setting
 from queuectl.errors import InvalidInput
+from queuectl.location import identity, is_url
 from queuectl.text import nearest, visible
 
 TYPE_CHECKING = False
@@ -36,6 +37,7 @@ class Config:
     stop_timeout_seconds: float
     log_max_bytes: int
     poll_interval_seconds: float
+    database_url: str
 
     __slots__ = (*_BY_NAME, "_origins", "path")
 
@@ -106,8 +108,13 @@ def parse(name: str, text: str) -> Value:
 
 
 def show(value: Value) -> str:
-    """A value as people write it: 2.0 is 2."""
-    return str(_plain(value))
+    """A value as people write it: 2.0 is 2. A URL is shown without its password."""
+    return str(shown(value))
+
+
+def shown(value: Value) -> Value:
+    """A value as a program may be told it."""
+    return identity(value) if isinstance(value, str) and is_url(value) else _plain(value)
 
 
 def set_value(path: str, name: str, text: str) -> Value:

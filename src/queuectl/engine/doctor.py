@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl import marks, processes
-from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import pidfile, tree
 from queuectl.engine.rescue import rescue_lost
@@ -59,6 +58,7 @@ class Finding:
 
 def examine(workspace: Workspace) -> Iterator[Finding]:
     """Checks one thing after the other. A fault that keeps the rest from being checked ends it."""
+    workspace.make_folder()
     yield _configuration(workspace)
     yield _guarded("disk", lambda: _disk(workspace))
     is_damaged = False
@@ -158,14 +158,13 @@ def _workers(workspace: Workspace, queue: JobQueue) -> Finding:
 
 
 def _rescue(workspace: Workspace, queue: JobQueue) -> str:
-    config, clock = queue.config, Clock()
-    storage = open_worker_storage(workspace.database, clock)
+    config, storage = queue.config, open_worker_storage(workspace.location)
     try:
         rescues = rescue_lost(
             storage,
             workspace.database,
             policy=config.policy(),
-            clock=clock,
+            clock=storage.clock,
             grace_seconds=config.kill_grace_seconds,
         )
     finally:

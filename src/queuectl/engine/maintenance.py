@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 0.5
 """How often a worker looks after the others."""
 
+EVERY_SECONDS_REMOTE = 1.5
+"""The same where each look is a question to a server, which all workers ask."""
+
 _CLOCK_STEP = 1_000_000
 """How far the wall clock may get away from the machine's own between two rounds (1 s): smaller
 steps are those of a clock that is being kept in time."""
@@ -72,10 +75,13 @@ class Maintenance(threading.Thread):
         me = processes.this_process()
         storage = None
         complaint = ""
+        every_seconds = EVERY_SECONDS
         # The first round was made before the worker began.
-        while not self._stopping.wait(EVERY_SECONDS):
+        while not self._stopping.wait(every_seconds):
             try:
                 storage = storage or self._open_storage()
+                if storage.spans_machines:
+                    every_seconds = EVERY_SECONDS_REMOTE
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""

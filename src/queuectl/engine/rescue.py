@@ -40,25 +40,30 @@ class Patience:
 
     Workers that were all kept from renewing their leases, by a frozen machine or a full disk, must
     not take each other's jobs the moment they can write again: only rounds in which this one could
-    write count. A process that is gone needs no patience.
+    write count. A process that is gone needs no patience. Where a lease goes by a clock that all
+    machines read, a jump of that clock must not end it: there a whole lease has to pass here as well
+    without a sign of life.
     """
 
     def __init__(self) -> None:
         self._silent: dict[str, tuple[int, int]] = {}
+        self._beats: dict[str, tuple[int, int]] = {}
         self._last_ticks: int | None = None
 
     def begin_round(self, ticks: int) -> None:
         """Another look at all workers begins."""
         if self._last_ticks is None or ticks - self._last_ticks > _LONGEST_ROUND_TICKS:
-            self._silent.clear()
+            self.forget()
         self._last_ticks = ticks
 
     def forget(self) -> None:
         """A look failed: whatever kept this one from reading may have kept others from writing."""
         self._silent.clear()
+        self._beats.clear()
 
     def is_over(self, worker: WorkerRecord, health: WorkerHealth) -> bool:
         """Whether this worker is to be given up, found like this in this round."""
+        may_be_over = not worker.lease_is_shared or self._has_missed_a_lease(worker)
         if health == WorkerHealth.LOST:
             return True
         if health == WorkerHealth.ALIVE:
@@ -67,7 +72,15 @@ class Patience:
         heartbeat, rounds = self._silent.get(worker.id, (worker.heartbeat_at, 0))
         rounds = rounds + 1 if heartbeat == worker.heartbeat_at else 1
         self._silent[worker.id] = (worker.heartbeat_at, rounds)
-        return rounds >= ROUNDS_OF_SILENCE
+        return rounds >= ROUNDS_OF_SILENCE and may_be_over
+
+    def _has_missed_a_lease(self, worker: WorkerRecord) -> bool:
+        ticks = self._last_ticks or 0
+        heartbeat, since_ticks = self._beats.get(worker.id, (None, 0))
+        if heartbeat != worker.heartbeat_at:
+            since_ticks = ticks
+            self._beats[worker.id] = (worker.heartbeat_at, ticks)
+        return ticks - since_ticks >= int(worker.lease_seconds * 1e6)
 
 
 class Rescue:
@@ -105,7 +118,8 @@ def rescue_lost(
 
     Without `patience` a worker is lost as soon as its lease is over. `except_for` is a worker's id.
     `write_something` is called before a worker's silence is counted, and raises a DatabaseError when
-    this one could not have renewed a lease either. Raises OSError when this machine does not let us look at its processes.
+    this one could not have renewed a lease either. Raises OSError when this machine does not let us
+    look at its processes.
     """
     me = myself or processes.this_process()
     if patience is not None:
@@ -126,16 +140,17 @@ def rescue_lost(
             lost = health != WorkerHealth.ALIVE
         if not lost:
             continue
+        is_elsewhere = processes.is_elsewhere(worker)
         fence = partial(storage.fence, worker.id)
         held = fence()
         ended = tree.end_orphans(database, held, grace_seconds, fence)
         if ended is None:
             continue  # Tried again in the next round; until then its jobs stay where they are.
 
-        def decide(claim: Claim) -> tuple[Outcome, Verdict]:
+        def decide(claim: Claim, is_elsewhere: bool = is_elsewhere) -> tuple[Outcome, Verdict]:
             # The line is written while nobody else can take the job: there is one, and no later
-            # run has begun.
-            begun = logs.close_lost(claim.id, claim.attempt, clock.now())
+            # run has begun. The logs of another machine are there, and do not tell.
+            begun = is_elsewhere or logs.close_lost(claim.id, claim.attempt, clock.now())
             outcome = LOST if begun else LOST_BEFORE_START
             return outcome, judge(claim, outcome, policy)
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _JOIN_SECONDS = 0.05
 """How soon a signal is heeded while a thread is waited for."""
 
+_LEASE_MARGIN = 0.1
+"""How much of a lease, at most, the commands have for their end before it is over."""
+
 _PAUSE_TICKS = 1_000_000
 """How long nothing is started after the machine had no room for a process or a file (1 s)."""
 
@@ -196,6 +199,7 @@ class Worker:
             pause = self._running.look_after()
             self._heed_stop()
             self._heed_ledger()
+            self._heed_lease()
             self._mind_pause()
             self._pat_watchdog()
             if not self._is_done():
@@ -257,6 +261,17 @@ class Worker:
             self._running.end_claims(outlook.cancelling, "cancel")
             # Giving back a job that was called off cancels it; the others come again.
             self.ledger.give_back_ready()
+
+    def _heed_lease(self) -> None:
+        """Ends what runs when the lease could not be renewed and is about to end, where another
+        machine may begin to run it then: nobody there can end what runs here.
+        """
+        ledger = self.ledger
+        if not ledger.held or not ledger.may_be_cut_off or ledger.lease.lost:
+            return
+        margin = min(self.grace_seconds, ledger.lease.worker.lease_seconds * _LEASE_MARGIN)
+        if not ledger.lease.holds(self._clock.ticks() + int(margin * 1e6)):
+            self._running.end(self._running.all(), "lease")
 
     def _mind_pause(self) -> None:
         if self._paused_until_ticks and self._clock.ticks() >= self._paused_until_ticks:
