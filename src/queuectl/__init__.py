@@ -38,3 +38,8 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    # A shell that completes names, and `help`, see those that were not used yet, too.
+    return sorted({*globals(), *__all__})

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
     from typing import Self, TypedDict, Unpack
 
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
         max_retries: int | None
         priority: int | None
         delay: float | str | None
-        run_at: str | None
+        run_at: datetime | str | None
         timeout: float | str | None
         backoff_base: float | None
-        cwd: str | None
+        cwd: str | os.PathLike[str] | None
         env: Mapping[str, str] | None
         on_lost: str | None
         max_losses: int | None
@@ -145,13 +146,14 @@ class JobQueue:
         """Queues a command and returns the id of its job, which is on the disk by then.
 
         `command` is a line for the shell, or a list of words that is quoted for it. Options:
-        `id`, `max_retries`, `priority` (higher first), `delay` (seconds or '5m'), `run_at` (ISO
-        8601 text), `timeout` (seconds or '5m'), `backoff_base` (seconds), `cwd`, `env` (names to values),
-        `on_lost` ('retry', 'fail' or 'hold'), `max_losses`.
+        `id`, `max_retries`, `priority` (higher first), `delay` (seconds or '5m'), `run_at` (a
+        datetime or ISO 8601 text, UTC where it has no offset, or words such as 'tomorrow 9:00'),
+        `timeout` (seconds or '5m'), `backoff_base` (seconds), `cwd` (text or a path), `env` (names
+        to values), `on_lost` ('retry', 'fail' or 'hold'), `max_losses`.
 
         Raises InvalidInput for a value that cannot be accepted, DuplicateJobId for a taken id.
         """
-        job = _fields({"command": command, **options})
+        job = {"command": command, **options}
         return self.submit([job_from_fields(job, defaults=self.defaults(), now=self.now())])[0]
 
     def enqueue_many(self, jobs: Iterable[str | Sequence[str] | Mapping[str, object]]) -> list[str]:
@@ -181,7 +183,10 @@ class JobQueue:
         """What a new job takes where it says nothing: this folder, the configured retries."""
         config = self.config
         return Defaults(
-            cwd=current_folder(), max_retries=config.max_retries, on_lost=config.on_lost
+            cwd=current_folder(),
+            max_retries=config.max_retries,
+            on_lost=config.on_lost,
+            join=_join,
         )
 
     def submit(self, jobs: Sequence[NewJob]) -> list[str]:
@@ -358,7 +363,10 @@ class JobQueue:
 
         Raises CouldNotDo when the file exists.
         """
-        target = os.path.abspath(_path(path))
+        name = _path(path)
+        if not name:
+            raise InvalidInput("the name of the copy is empty", hint="Name the file to write.")
+        target = os.path.abspath(name)
         self._storage.backup(target)
         return target
 
@@ -427,22 +435,17 @@ def _states(names: str | Sequence[str]) -> list[State]:
 
 
 def _fields(job: str | Sequence[str] | Mapping[str, object]) -> Mapping[str, object]:
-    if isinstance(job, str):
+    if isinstance(job, (str, list, tuple)):
         return {"command": job}
-    if isinstance(job, (list, tuple)):
-        job = {"command": job}
     if not isinstance(job, dict):
         from collections.abc import Mapping
 
         if not isinstance(job, Mapping):
             raise InvalidInput(f"a job is a command or a mapping with its fields, not {_what(job)}")
-    command = job.get("command")
-    if command is None or isinstance(command, str):
-        return job
-    if not isinstance(command, (list, tuple)) or not all(isinstance(w, str) for w in command):
-        raise InvalidInput("command must be text, or a list of words")
-    if not command or not command[0].strip():
-        return {**job, "command": ""}  # The words `''` would be a line, but not a command.
-    from queuectl.quoting import join
+    return job
 
-    return {**job, "command": join(command)}
+
+def _join(words: Sequence[str]) -> str:
+    from queuectl.quoting import join  # Most commands are a line already.
+
+    return join(words)

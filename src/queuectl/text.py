@@ -13,18 +13,20 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}"
 
 
-# Line and paragraph separators, and the characters that reorder the text around them, can
-# misrepresent a command on screen as well as an escape sequence can.
+# Line and paragraph separators, the characters that reorder the text around them, and those that
+# are not there to see, can misrepresent a command on screen as well as an escape sequence can.
+# U+200C and U+200D, which join letters and emoji or keep them apart, belong to the text they are in.
 _INVISIBLE = frozenset(
     [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))]
     + ["\u061c", "\u200e", "\u200f", "\u2028", "\u2029"]
     + [*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))]
-    + ["\ufeff"]
+    + ["\u00ad", "\u200b", "\u2060", "\ufeff"]
 )
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    """`text` on one line with every control character spelled out, cut to `limit` characters.
+    """`text` on one line, cut to `limit` characters, with every control character and what has no
+    width spelled out.
 
     Lone surrogates (bytes that were not UTF-8) are spelled out too, so that the result can
     always be encoded.

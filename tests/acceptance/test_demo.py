@@ -84,7 +84,7 @@ def test_what_it_tells_to_type_next_works(tour: Tour) -> None:
     )
     assert ran.returncode == 0, ran
     assert "Requeued job: count-lines" in ran.stdout
-    assert "1 completed, 0 failed" in ran.stderr
+    assert "1 run succeeded, 0 failed" in ran.stderr
     assert tour.out.splitlines()[-1].endswith(f"rm -r {tour.folder}")
 
 

@@ -114,6 +114,30 @@ def test_job_as_json_argument_and_file(cli: Cli) -> None:
     assert at == int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 
 
+def test_json_may_hold_the_words_of_a_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of words is a command in each form of JSON, quoted as the words behind -- are."""
+    words = ["echo", "a b", "it's"]
+    text = json.dumps({"command": words})
+    cli.done("enqueue", "--id", "plain", "--", *words)
+    cli.done("enqueue", text, "--id", "argument")
+    (cli.folder / "job.json").write_text(text)
+    cli.done("enqueue", "--job-file", "job.json", "--id", "file")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    [many] = cli.done("enqueue", "--jobs-file", "-", "-q").lines
+    line = cli.job("plain").command
+    assert [cli.job(name).command for name in ("argument", "file", many)] == [line] * 3
+
+
+def test_whole_shown_job_is_refused_readably(cli: Cli) -> None:
+    """What only the queue writes is told in one sentence and one hint when a job is fed back."""
+    cli.enqueue("true", "--id", "one")
+    ran = cli("enqueue", json.dumps(cli.done("show", "one", "--json").json))
+    first, *others = ran.err.splitlines()
+    assert first.startswith("queuectl: the JSON argument: queue, losses, exit_code, ")
+    assert first.count("written by the queue") == 1
+    assert others == ["  Leave out what the queue itself writes."]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -267,6 +291,7 @@ BAD = [
     (["enqueue", "--command", "a", "--id", ".."], 2, "id"),
     (["enqueue", "--command", "a", "--id", "x\x1b[2J"], 2, "\\x1b"),
     (["enqueue", "--command", "a", "--id", "x" * 201], 2, "id"),
+    (["enqueue", "--command", "a", "--id", "a\u200bb"], 2, "id 'a\\u200bb' contains U+200B"),
     (["enqueue", "--command", "a", "--id", "taken"], 4, "already in the queue"),
     (["enqueue", "--command", "a", "--max-retries", "-1"], 2, "--max-retries"),
     (["enqueue", "--command", "a", "--max-retries", "1_0"], 2, "--max-retries"),
@@ -284,6 +309,7 @@ BAD = [
         "--run-at and --delay are",
     ),
     (["enqueue", "--command", "a", "--timeout", "1e99"], 2, "timeout"),
+    (["enqueue", "--command", "a", "--timeout", "3650d"], 2, "'3650d' is longer than 365d"),
     (["enqueue", "--command", "a", "--on-lost", "panic"], 2, "--on-lost"),
     (["enqueue", "--command", "a", "--env", "NOVALUE"], 2, "KEY=VALUE"),
     (["enqueue", "--command", "a", "--env", "=x"], 2, "env"),
@@ -294,6 +320,8 @@ BAD = [
     (["enqueue", '{"command": "a"'], 2, "the JSON argument"),
     (["enqueue", '{"command": "a", "comand": "b"}'], 2, "Did you mean 'command'"),
     (["enqueue", '{"command": 5}'], 2, "must be a string"),
+    (["enqueue", '{"command": []}'], 2, "the command is empty"),
+    (["enqueue", '{"command": ["sleep", 5]}'], 2, "word 2 of the command must be a string"),
     (["enqueue", '{"command": "a", "state": "dead"}'], 2, "pending"),
     (["enqueue", '{"command": "a", "attempts": 2}'], 2, "attempts"),
     (["enqueue", "--job-file", "missing.json"], 2, "missing.json: No such file"),
@@ -341,7 +369,10 @@ def test_bad_input_makes_no_queue(cli: Cli) -> None:
 
 def test_secrets_stay_out_of_errors(cli: Cli) -> None:
     """An error about an environment variable never repeats its value."""
-    for pair in ("=hunter2", "hunter2", "QUEUECTL_JOB_ID=hunter2", "A=hunter2\0"):
+    pairs = ["=hunter2", "hunter2", "QUEUECTL_JOB_ID=hunter2", "A=hunter2\0"]
+    if os.name == "posix":
+        pairs += ["B AD=hunter2", "A-B=hunter2"]
+    for pair in pairs:
         ran = cli("enqueue", "--command", "true", "--env", pair)
         assert ran.status == 2
         assert "hunter2" not in ran.err

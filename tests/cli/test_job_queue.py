@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,24 @@ NAN = float("nan")
         ),
         (lambda q: q.prune(states="dead", older_than=-1), "older_than must be a number .* not -1"),
         (lambda q: q.prune(states="dead", older_than="soon"), "older_than: 'soon' is not a length"),
+        (
+            lambda q: q.prune(states="dead", older_than=1e9),
+            r"older_than must be .* from 0 to 315360000 \(3650d\), not 1000000000",
+        ),
+        (
+            lambda q: q.prune(states="dead", older_than="9999d"),
+            "older_than: '9999d' is longer than 3650d",
+        ),
         (lambda q: q.wait([], timeout=NAN), "timeout must be a number .* not nan"),
-        (lambda q: q.wait([], timeout=-1), "timeout must be a number .* not -1"),
+        (
+            lambda q: q.wait([], timeout=-1),
+            "timeout must be a number of seconds, 0 or more, not -1",
+        ),
         (lambda q: q.stop_workers([], timeout=NAN), "timeout must be a number of seconds"),
         (lambda q: q.enqueue_many([5]), "item 1: a job is a command or a mapping"),
         (lambda q: q.enqueue_many(5), "several jobs"),
-        (lambda q: q.enqueue_many([["echo", 5]]), "item 1: command must be text, or a list"),
+        (lambda q: q.enqueue_many([["echo", 5]]), "item 1: word 2 of the command must be a string"),
+        (lambda q: q.enqueue(5), "command must be a string, or a list of strings, not a number"),
         (lambda q: q.enqueue("true", max_retrys=3), "unknown field 'max_retrys'"),
         (lambda q: q.list(limit="5"), "limit must be 1 or more, not a value of type str"),
         (lambda q: q.list(sort=[]), "cannot sort by"),
@@ -121,6 +134,31 @@ def test_a_command_may_be_a_list_of_words_among_many(queue: JobQueue) -> None:
     ids = queue.enqueue_many([["echo", "it's"], "true", {"command": ("echo", "a b")}])
     commands = [queue.get(job_id).command for job_id in ids]
     assert commands == ["echo 'it'\"'\"'s'", "true", "echo 'a b'"]
+
+
+def test_times_and_folders_of_the_standard_library(queue: JobQueue, tmp_path: Path) -> None:
+    """A program passes its own datetime and Path; a datetime without a zone is UTC, as text is."""
+    aware = datetime(2035, 1, 31, 9, 30, tzinfo=UTC).astimezone()
+    naive = datetime(2035, 1, 31, 9, 30, tzinfo=UTC).replace(tzinfo=None)
+    ids = [
+        queue.enqueue("true", run_at=aware, cwd=tmp_path),
+        *queue.enqueue_many([{"command": "true", "run_at": naive, "cwd": tmp_path}]),
+    ]
+    for job in map(queue.get, ids):
+        assert (job.cwd, job.next_run_at) == (str(tmp_path), int(aware.timestamp()) * 1_000_000)
+
+
+def test_the_package_lists_its_names() -> None:
+    """`dir` shows the names that are imported when first used, so that a shell can complete them."""
+    code = "import queuectl; print(*{*queuectl.__all__} - {*dir(queuectl)}, dir(queuectl).count('State'))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean_environment(), "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "1\n"
 
 
 def test_lengths_may_be_written_in_words(queue: JobQueue) -> None:
@@ -157,10 +195,13 @@ def test_options_of_a_job_have_types(tmp_path: Path) -> None:
     """A type checker finds a mistyped option, and one of the wrong type."""
     program = tmp_path / "program.py"
     program.write_text(
+        "from datetime import datetime\n"
+        "from pathlib import Path\n"
         "from queuectl import JobQueue\n"
         "with JobQueue.open() as queue:\n"
         "    queue.enqueue('x', max_retries=3, timeout='5m', env={'A': '1'})\n"
         "    queue.enqueue_many(['x', ['a', 'b'], {'command': 'y'}])\n"
+        "    queue.enqueue('x', run_at=datetime(2035, 1, 31), cwd=Path('sub'))\n"
         "    queue.enqueue('x', max_retrys=3)\n"
         "    queue.enqueue('x', max_retries='3')\n"
     )
@@ -173,4 +214,4 @@ def test_options_of_a_job_have_types(tmp_path: Path) -> None:
         check=False,
     )
     found = [line.split(":")[1] for line in ran.stdout.splitlines() if ": error:" in line]
-    assert found == ["5", "6"], ran.stdout
+    assert found == ["8", "9"], ran.stdout

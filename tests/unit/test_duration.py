@@ -64,8 +64,8 @@ def test_parse_accepts(text: str, seconds: float) -> None:
         ("1h 1h", "larger unit to the smaller"),
         ("1h 1 hour", "larger unit to the smaller"),
         ("1.5h 30m", "decimals before its last number"),
-        ("3651d", "longer than 10 years"),
-        ("9" * 5000, "longer than 10 years"),
+        ("3651d", "longer than 3650d"),
+        ("9" * 5000, "longer than 3650d"),
     ],
 )
 def test_parse_refuses(text: str, why: str) -> None:
@@ -73,6 +73,13 @@ def test_parse_refuses(text: str, why: str) -> None:
     with pytest.raises(InvalidInput, match=why) as caught:
         parse(text)
     assert "1h30m" in caught.value.hint
+
+
+def test_the_longest_can_be_set() -> None:
+    """Where less is allowed, the limit is told in the units in which a length is written."""
+    assert parse("90m", longest=5400) == 5400
+    with pytest.raises(InvalidInput, match=r"^'91m' is longer than 1h 30m$"):
+        parse("91m", longest=5400)
 
 
 def test_refusal_is_one_short_visible_line() -> None:

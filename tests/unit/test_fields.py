@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -13,11 +14,14 @@ from queuectl.errors import InvalidInput
 from queuectl.jobs.job import NewJob
 from queuectl.jobs.spec import Defaults, job_from_fields
 from queuectl.jobs.when import parse_iso
+from queuectl.quoting import join
 from queuectl.text import visible
 
 HERE = os.path.abspath(os.path.join(os.sep, "work"))
-DEFAULTS = Defaults(cwd=HERE, max_retries=3, on_lost="retry")
+DEFAULTS = Defaults(cwd=HERE, max_retries=3, on_lost="retry", join=join)
 NOW = parse_iso("2026-11-24T12:00:00Z")
+
+posix_names = pytest.mark.skipif(os.name == "nt", reason="Windows hands on variables of any name")
 
 
 def job(**fields: object) -> NewJob:
@@ -40,8 +44,15 @@ def refusal(make: Callable[[], object]) -> InvalidInput:
         ({"command": " \t\n"}, "the command is empty"),
         ({"command": "a\0b"}, "command contains a NUL character"),
         ({"command": "\udcff"}, "command cannot be written in UTF-8"),
-        ({"command": ["ls", "-l"]}, "command must be a string, not a list"),
-        ({"command": 3}, "command must be a string, not a number"),
+        ({"command": 3}, "command must be a string, or a list of strings, not a number"),
+        ({"command": {}}, "command must be a string, or a list of strings, not an object"),
+        ({"command": []}, "the command is empty"),
+        ({"command": [" ", "x"]}, "the command is empty"),
+        ({"command": ["sleep", 5]}, "word 2 of the command must be a string, not a number"),
+        ({"command": ["echo", ["x"]]}, "word 2 of the command must be a string, not a list"),
+        ({"command": ["echo", "a\0b"]}, "command contains a NUL character"),
+        ({"command": ["echo", "\udcff"]}, "command cannot be written in UTF-8"),
+        ({"command": ["echo", "x" * 131_067]}, "the command is 131,072 bytes long"),
         ({"command": "x" * 131_072}, "the command is 131,072 bytes long"),
         ({"command": "é" * 65_536}, "the command is 131,072 bytes long"),
         ({"max_retries": -1}, "max_retries must be a whole number from 0 to 1000, not -1"),
@@ -56,22 +67,28 @@ def refusal(make: Callable[[], object]) -> InvalidInput:
         ({"backoff_base": float("nan")}, "backoff_base must be a number from 0 to 3600, not nan"),
         ({"backoff_base": "2"}, "backoff_base must be a number from 0 to 3600, not '2'"),
         ({"backoff_base": False}, "backoff_base must be a number from 0 to 3600, not false"),
-        ({"timeout": -1}, "timeout must be a number of seconds from 0 to 31536000, not -1"),
+        ({"timeout": -1}, "timeout must be a number of seconds from 0 to 31536000 (365d), not -1"),
         ({"timeout": float("inf")}, "timeout must be a number of seconds from 0 to 31536000"),
         ({"timeout": 10**400}, "timeout must be a number of seconds from 0 to 31536000"),
-        ({"timeout": "53w"}, "timeout must be a number of seconds from 0 to 31536000"),
+        ({"timeout": 31_536_001}, "from 0 to 31536000 (365d), not 31536001"),
+        ({"timeout": "53w"}, "timeout: '53w' is longer than 365d"),
+        ({"timeout": "3651d"}, "timeout: '3651d' is longer than 365d"),
+        ({"timeout": "31536001"}, "timeout: '31536001' is longer than 365d"),
         ({"timeout": "soon"}, "timeout: 'soon' is not a length of time"),
-        ({"delay": -1}, "delay must be a number of seconds from 0 to 315360000, not -1"),
+        ({"delay": -1}, "delay must be a number of seconds from 0 to 315360000 (3650d), not -1"),
+        ({"delay": "3651d"}, "delay: '3651d' is longer than 3650d"),
         ({"delay": "-5m"}, "delay: '-5m' is negative"),
-        ({"delay": {}}, "delay must be a number of seconds from 0 to 315360000, not an object"),
+        ({"delay": {}}, "from 0 to 315360000 (3650d), not an object"),
         ({"delay": 5, "run_at": "now"}, "run_at and delay are given together"),
         ({"run_at": "now", "next_run_at": "now"}, "run_at and next_run_at are given together"),
         ({"run_at": "whenever"}, "run_at: 'whenever' is not a time"),
         ({"next_run_at": "2026-02-30"}, "next_run_at: there is no date 2026-02-30"),
         ({"run_at": True}, "run_at must be a string, not true"),
+        ({"run_at": datetime(1969, 12, 31, tzinfo=UTC)}, "outside the years 1970 to 9999"),
         ({"cwd": ""}, "cwd is empty"),
         ({"cwd": "a\0"}, "cwd contains a NUL character"),
         ({"cwd": 5}, "cwd must be a string, not a number"),
+        ({"cwd": Path("a\0")}, "cwd contains a NUL character"),
         ({"env": []}, "env must be an object, not a list"),
         ({"env": {"": "x"}}, "a name in env is empty"),
         ({"env": {"A\0": "x"}}, "a name in env contains a NUL character"),
@@ -89,7 +106,7 @@ def refusal(make: Callable[[], object]) -> InvalidInput:
         ({"attempts": False}, "attempts must be 0 in a new job, not false"),
         ({"created_at": "yesterday"}, "created_at: 'yesterday' is not an ISO 8601 time"),
         ({"updated_at": 5}, "updated_at must be a string, not a number"),
-        ({"exit_code": 1}, "'exit_code' is written by the queue"),
+        ({"exit_code": 1}, "exit_code is written by the queue"),
         ({"\x1b[31m": 1}, "unknown field '\\x1b[31m'"),
     ],
 )
@@ -113,11 +130,15 @@ def test_refused(fields: dict[str, object], message: str) -> None:
         ("-rf", "begins with '-'"),
         ("@last", "begins with '@'"),
         (" a", "begins or ends with a space"),
-        ("a\u3000", "begins or ends with a space"),
-        ("a\nb", "contains a control character"),
-        ("a\x7fb", "contains a control character"),
-        ("a\u2028b", "contains a control character"),
-        ("a\u202eb", "contains a control character"),
+        ("a ", "begins or ends with a space"),
+        ("a\nb", "contains U+000A, a character that cannot be seen"),
+        ("a\x7fb", "contains U+007F, a character that cannot be seen"),
+        ("a\u2028b", "contains U+2028, a character that cannot be seen"),
+        ("a\u202eb", "contains U+202E, a character that cannot be seen"),
+        ("a\u200bb", "contains U+200B, a character that cannot be seen"),
+        ("a\u00a0b", "contains U+00A0, a character that cannot be seen"),
+        ("a\u3000", "contains U+3000, a character that cannot be seen"),
+        ("a\U000e0041", "contains U+E0041, a character that cannot be seen"),
         ("a\0b", "contains a NUL character"),
         ("a\ud800b", "cannot be written in UTF-8"),
         *((f"a{sign}b", "contains one of") for sign in '<>:"|?*'),
@@ -131,7 +152,9 @@ def test_refused(fields: dict[str, object], message: str) -> None:
     ],
 )
 def test_ids_that_cannot_name_a_file(id: str, why: str) -> None:
-    """An id that could not name a log file on every system, or could leave its folder, is refused."""
+    """An id that could not name a log file on every system, could leave its folder, or looks like
+    another one, is refused.
+    """
     assert why in refusal(lambda: job(id=id)).message
 
 
@@ -169,6 +192,8 @@ def test_the_ends_of_the_ranges_belong_to_them(fields: dict[str, object]) -> Non
         {"TOKEN": "7777\0"},
         {"TOKEN": "\ud8007777"},
         {"TOKEN=7777": "x"},
+        pytest.param({"TOKEN: 7777": ""}, marks=posix_names),
+        pytest.param({"TOKEN 7777": "7777"}, marks=posix_names),
         {"TOKEN": "7777" * 40_000},
         {"QUEUECTL_TOKEN": "7777"},
     ],
@@ -180,6 +205,31 @@ def test_errors_never_show_the_value_of_a_variable(env: dict[str, object]) -> No
     assert "7777" not in error.message + error.hint
 
 
+@posix_names
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("B AD", "env B has ' ' in its name"),
+        ("A-B", "env A has '-' in its name"),
+        ("BASH_FUNC_x%%", "env BASH_FUNC_x has '%' in its name"),
+        ("Größe", "env Gr has 'ö' in its name"),
+        ("A\n", "env A has '\\n' in its name"),
+        ("2", "a name in env begins with '2'"),
+        ("-B", "a name in env begins with '-'"),
+        ("=", "a name in env begins with '='"),
+        ("1" * 1_000_000, "a name in env begins with '1'"),
+    ],
+)
+def test_a_name_that_the_shell_would_drop_is_refused(name: str, message: str) -> None:
+    """A variable that sh does not hand on would be missing without a word; its value is not shown."""
+    error = refusal(lambda: job(env={name: "7777"}))
+    assert error.message == message
+    assert error.hint
+    assert "7777" not in error.message + error.hint
+    for good in ("_", "a", "A_1", "_9"):
+        assert job(env={good: "7777"}).env == {good: "7777"}
+
+
 def test_a_whole_number_may_have_a_zero_behind_its_point() -> None:
     """Some programs write each number of a JSON document with decimals; a job keeps whole ones."""
     made = job(max_retries=3.0, priority=-2.0, attempts=0.0)
@@ -187,8 +237,11 @@ def test_a_whole_number_may_have_a_zero_behind_its_point() -> None:
     assert type(made.max_retries) is int
 
 
-def test_env_is_copied() -> None:
+def test_env_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job keeps its variables when the caller goes on to change theirs, and takes os.environ."""
+    for name in os.environ:
+        if os.name != "nt" and not name.isidentifier():
+            monkeypatch.delenv(name)  # bash exports its functions under such names.
     mine = {"A": "1"}
     made = job(env=mine)
     mine["A"] = "2"
@@ -207,7 +260,13 @@ SCHEMA: dict[str, object] = {
     "additionalProperties": False,
     "required": ["command"],
     "properties": {
-        "command": {"type": "string", "pattern": r"^[^\0]*[^\s\0][^\0]*\Z"},
+        "command": {
+            "type": ["string", "array"],
+            "pattern": r"^[^\0]*[^\s\0][^\0]*\Z",
+            "minItems": 1,
+            "items": {"type": "string", "pattern": r"^[^\0]*\Z"},
+            "prefixItems": [{"type": "string", "pattern": r"^[^\0]*[^\s\0][^\0]*\Z"}],
+        },
         "id": {
             "type": ["string", "null"],
             "maxLength": 200,
@@ -227,7 +286,10 @@ SCHEMA: dict[str, object] = {
         "env": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "string", "pattern": r"^[^\0]*\Z"},
-            "propertyNames": {"pattern": r"^(?!(?i:queuectl_))[^=\0]+\Z"},
+            "propertyNames": {
+                "pattern": r"^(?!(?i:queuectl_))"
+                + (r"[^=\0]+\Z" if os.name == "nt" else r"[A-Za-z_][A-Za-z0-9_]*\Z")
+            },
         },
         "state": {"enum": [None, "pending"]},
         "attempts": {"type": ["integer", "null"], "minimum": 0, "maximum": 0},
@@ -249,10 +311,16 @@ LIKELY: st.SearchStrategy[object] = st.sampled_from(
         {"A": 1},
         {"": "b"},
         {"A=": "b"},
+        {"A-B": "b"},
+        {"2": "b"},
+        {"_2": "b"},
         {"QUEUECTL_A": "b"},
         {"A": "\0"},
         [],
         ["x"],
+        ["x", ""],
+        ["", "x"],
+        ["x", 5],
     ]
 )
 PROPERTIES: dict[str, object] = SCHEMA["properties"]  # type: ignore[assignment]

@@ -11,8 +11,9 @@ from queuectl.errors import InvalidInput
 from queuectl.jobs.job import NewJob
 from queuectl.jobs.jobs_file import read_jobs
 from queuectl.jobs.spec import Defaults, job_from_json
+from queuectl.quoting import join
 
-DEFAULTS = Defaults(cwd="/work", max_retries=3, on_lost="retry")
+DEFAULTS = Defaults(cwd="/work", max_retries=3, on_lost="retry", join=join)
 NOW = 1_795_521_600_000_000
 
 
@@ -35,6 +36,12 @@ def test_one_job_a_line_in_order() -> None:
     assert [(job.command, job.priority) for job in jobs] == [("a", 0), ("b", 3), ("c", 0)]
 
 
+def test_a_command_may_be_a_list_of_words() -> None:
+    """A line may give the words of a command; they are quoted for the shell."""
+    [job] = read(b'{"command": ["echo", "a b"]}')
+    assert job.command == join(["echo", "a b"])
+
+
 def test_an_empty_file_has_no_jobs() -> None:
     """Nothing, or nothing but blank lines, is no jobs and no error."""
     assert read(b"") == []
@@ -54,6 +61,8 @@ def test_jobs_without_an_id_get_one() -> None:
         (b'{"command": }', "not valid JSON at column 13: "),
         (b"[]", "the JSON is a list, not an object"),
         (b'{"command": ""}', "the command is empty"),
+        (b'{"command": []}', "the command is empty"),
+        (b'{"command": ["echo", null]}', "word 2 of the command must be a string"),
         (b'{"command": "x", "comand": "x"}', "unknown field 'comand'"),
         (b'{"command": "x", "id": "one"}', "id 'one' is already used in line 1"),
         (b'{"command": "x", "command": "x"}', "'command' is given twice"),

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from queuectl.errors import InvalidInput
 from queuectl.jobs.job import NewJob
 from queuectl.jobs.spec import Defaults, decode_text_file, job_from_fields, job_from_json
 from queuectl.jobs.when import parse_iso
+from queuectl.quoting import join
 from queuectl.text import visible
 
 HERE = os.path.abspath(os.path.join(os.sep, "work"))
-DEFAULTS = Defaults(cwd=HERE, max_retries=3, on_lost="retry")
+DEFAULTS = Defaults(cwd=HERE, max_retries=3, on_lost="retry", join=join)
 NOW = parse_iso("2026-11-24T12:00:00Z")
 
 
@@ -103,11 +105,38 @@ def test_the_callers_id_is_for_jobs_without_one() -> None:
         ({"run_at": "2001-01-01"}, parse_iso("2001-01-01")),
         ({"next_run_at": "2026-11-24T13:00Z"}, parse_iso("2026-11-24T13:00Z")),
         ({"run_at": "in 2 hours", "next_run_at": None}, NOW + 7_200_000_000),
+        (
+            {"run_at": datetime(2027, 1, 31, 9, 0, 0, 5, timezone(timedelta(hours=2)))},
+            parse_iso("2027-01-31T07:00:00.000005Z"),
+        ),
     ],
 )
 def test_start(fields: dict[str, object], start: int | None) -> None:
-    """A delay counts from now, a time may be in words or in the past, and 0 is at once."""
+    """A delay counts from now, a time may be in words, in the past or a program's own datetime,
+    and 0 is at once.
+    """
     assert job(**fields).run_at == start
+
+
+def test_a_datetime_without_a_zone_is_utc() -> None:
+    """As in text, what says nothing of its offset is UTC, wherever this machine is."""
+    naive = datetime(2027, 1, 31, 9, tzinfo=UTC).replace(tzinfo=None)
+    fields = {"command": "true", "run_at": naive}
+    east = timezone(timedelta(hours=2))
+    made = job_from_fields(fields, defaults=DEFAULTS, now=NOW, zone=east)
+    assert made.run_at == parse_iso("2027-01-31T09:00Z")
+
+
+def test_a_folder_may_be_a_path() -> None:
+    """A program's path is the folder that its text names."""
+    assert job(cwd=Path("sub")).cwd == os.path.join(HERE, "sub")
+
+
+@pytest.mark.parametrize("words", [["echo", "a b"], ("echo", "it's", "")])
+def test_words_are_quoted_by_the_surroundings(words: list[str]) -> None:
+    """A list of words becomes the line that the shell splits into them again, in JSON as well."""
+    assert job(command=words).command == join(words)
+    assert from_json(json.dumps({"command": words})).command == join(words)
 
 
 def test_words_are_read_in_the_given_zone() -> None:
@@ -130,6 +159,25 @@ def test_a_job_that_was_read_can_be_fed_back() -> None:
         next_run_at=None,
     )
     assert (made.id, made.run_at) == ("a", None)
+
+
+def test_a_job_that_has_run_is_refused_in_one_sentence() -> None:
+    """Of a whole job that was read, what only the queue writes is listed once, with one hint."""
+    error = refusal(
+        lambda: job(
+            queue="default", losses=0, exit_code=0, signal=None, worker="w", state="pending"
+        )
+    )
+    assert error.message == "queue, losses, exit_code, signal and worker are written by the queue"
+    assert error.hint == "Leave out what the queue itself writes."
+    error = refusal(lambda: job(exit_code=0, state="completed", attempts=1, comand="x"))
+    assert error.message.split("; ") == [
+        "exit_code is written by the queue",
+        "unknown field 'comand'",
+        "state must be 'pending' in a new job, not 'completed'",
+        "attempts must be 0 in a new job, not 1",
+    ]
+    assert error.hint == "Leave out what the queue itself writes. Did you mean 'command'?"
 
 
 def test_everything_wrong_is_said_at_once() -> None:
@@ -161,7 +209,7 @@ def test_a_number_for_a_time_is_answered_with_the_time() -> None:
 
 def test_a_current_folder_that_is_not_utf8_is_refused() -> None:
     """A folder whose name cannot be stored is an error, also when the job says only a part of it."""
-    strange = Defaults(os.path.join(HERE, "\udcff"), 3, "retry")
+    strange = Defaults(os.path.join(HERE, "\udcff"), 3, "retry", join=join)
     for fields in ({"command": "x"}, {"command": "x", "cwd": "sub"}):
         with pytest.raises(InvalidInput, match="cwd cannot be written in UTF-8"):
             job_from_fields(fields, defaults=strange, now=NOW)
@@ -233,7 +281,7 @@ def test_a_plain_job_loads_nothing_heavy() -> None:
     """The way of every enqueue does not load what only some jobs need."""
     code = (
         "import sys; from queuectl.jobs.spec import Defaults, job_from_fields;"
-        "job_from_fields({'command': 'true'}, defaults=Defaults('/', 3, 'retry'), now=0);"
+        "job_from_fields({'command': 'true'}, defaults=Defaults('/', 3, 'retry', join=' '.join), now=0);"
         "print(*sorted({*sys.modules} & {'typing', 'json', 'datetime', 'shlex', 'inspect', 'uuid',"
         "'difflib', 'dataclasses', 'queuectl.jobs.when', 'queuectl.jobs.duration'}))"
     )

@@ -20,11 +20,15 @@ ANYTHING = st.text(st.characters(categories=None))  # also lone surrogates
         ("\x7f\x9b\x85", r"\x7f\x9b\x85"),
         ("abc\u202etxt.exe", r"abc\u202etxt.exe"),
         ("\u200e\u2028\u2066\ufeff", r"\u200e\u2028\u2066\ufeff"),
+        ("r\u200bm \u2060a\u00adb", r"r\u200bm \u2060a\u00adb"),
+        ("می\u200cرود 👩\u200d🚀", "می\u200cرود 👩\u200d🚀"),
         (b"caf\xe9".decode("utf-8", "surrogateescape"), r"caf\udce9"),
     ],
 )
 def test_visible_spells_out_what_a_terminal_would_obey(text: str, shown: str) -> None:
-    """Control characters, line ends, reordering marks and stray bytes are shown, the rest is untouched."""
+    """Control characters, line ends, reordering marks, what has no width and stray bytes are shown,
+    the rest is untouched, also what joins letters and emoji.
+    """
     assert visible(text) == shown
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -173,6 +174,15 @@ def test_a_number_is_refused_with_the_time_it_may_mean() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse("1795478400", now=MIDDAY)
     assert "2026-11-24T00:00:00Z" in caught.value.hint
+
+
+def test_the_example_lies_ahead() -> None:
+    """The time in the hint can be copied for years to come without being in the past."""
+    with pytest.raises(InvalidInput) as caught:
+        parse("whenever", now=MIDDAY)
+    example = re.search(r"\d{4}-\S+Z", caught.value.hint)
+    assert example
+    assert parse_iso(example[0]) > MIDDAY + 10 * 365 * 86_400_000_000
 
 
 def test_parse_iso_takes_no_words() -> None:

@@ -30,8 +30,8 @@ _UNITS = {
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)[ \t]*([a-z]*)[ \t]*")
 
 
-def parse(text: str) -> float:
-    """The length `text` stands for, in seconds: from 0 to ten years.
+def parse(text: str, *, longest: float = LONGEST_SECONDS) -> float:
+    """The length `text` stands for, in seconds: from 0 to `longest`.
 
     A bare number is seconds. Otherwise each number has a unit (ms, s, m, h, d, w, or the word in
     full), from the largest unit to the smallest; only the last number may have decimals.
@@ -59,8 +59,8 @@ def parse(text: str) -> float:
         total += number / 1000 if unit == "ms" else number * _SECONDS[unit]
         larger = _SECONDS[unit]
         position = part.end()
-    if total > LONGEST_SECONDS:
-        raise _refused(text, "is longer than 10 years")
+    if total > longest:
+        raise _refused(text, f"is longer than {show(longest)}")
     return total
 
 

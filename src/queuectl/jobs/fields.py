@@ -6,6 +6,8 @@ does not allow. No check shows the value of an environment variable.
 
 from __future__ import annotations
 
+import os
+
 from queuectl.errors import InvalidInput
 from queuectl.jobs import limits
 from queuectl.text import nearest, visible
@@ -35,6 +37,7 @@ _WRITTEN_BY_QUEUE = frozenset(
     "queue losses exit_code signal error started_at finished_at worker cancel_requested_at"
     " attempt_log".split()
 )
+_LEAVE_OUT = "Leave out what the queue itself writes."
 
 
 def all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
@@ -49,17 +52,21 @@ def all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
 def unknown(names: list[object]) -> list[InvalidInput]:
     """What to say about fields that have no check."""
     problems = []
-    for given in names[:_REPORTED]:
+    strangers: list[object] = []
+    written: list[object] = []
+    for given in names:
+        (written if given in _WRITTEN_BY_QUEUE else strangers).append(given)
+    if written:
+        # Most likely a whole job that was read: ten problems would bury what else is wrong with it.
+        listed = " and ".join(", ".join(map(str, written)).rsplit(", ", 1))
+        verb = "are" if len(written) > 1 else "is"
+        problems.append(InvalidInput(f"{listed} {verb} written by the queue", hint=_LEAVE_OUT))
+    for given in strangers[:_REPORTED]:
         name = given if isinstance(given, str) else _kind(given)
-        shown = visible(name, 40)
-        if name in _WRITTEN_BY_QUEUE:
-            problem = InvalidInput(f"'{name}' is written by the queue", hint=f"Leave {name} out.")
-        else:
-            near = nearest(name, tuple(CHECKS))
-            hint = f"Did you mean '{near}'?" if near else f"The fields are {', '.join(CHECKS)}."
-            problem = InvalidInput(f"unknown field '{shown}'", hint=hint)
-        problems.append(problem)
-    return problems + [InvalidInput("unknown field")] * (len(names) - len(problems))
+        near = nearest(name, tuple(CHECKS))
+        hint = f"Did you mean '{near}'?" if near else f"The fields are {', '.join(CHECKS)}."
+        problems.append(InvalidInput(f"unknown field '{visible(name, 40)}'", hint=hint))
+    return problems + [InvalidInput("unknown field")] * (len(strangers) - _REPORTED)
 
 
 def string(name: str, value: object) -> str:
@@ -114,10 +121,29 @@ def _said(value: object) -> str:
     return "a number of over 15 digits" if type(value) is int else _kind(value)
 
 
+def words(command: Sequence[object]) -> Sequence[str]:
+    """The words of a command that was given as a list. Raises InvalidInput."""
+    checked = []
+    for number, word in enumerate(command, 1):
+        if not isinstance(word, str):
+            raise InvalidInput(f"word {number} of the command must be a string, not {_kind(word)}")
+        checked.append(word)
+    # Quoted for a shell, an empty word would be a line, but not a command.
+    if not checked or not checked[0].strip():
+        raise _empty_command()
+    return checked
+
+
+def _empty_command() -> InvalidInput:
+    return InvalidInput("the command is empty", hint="Every job needs a command.")
+
+
 def _command(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"command must be a string, or a list of strings, not {_kind(value)}")
     command = string("command", value)
     if not command.strip():
-        raise InvalidInput("the command is empty", hint="Every job needs a command.")
+        raise _empty_command()
     size = _size(command)
     if size > COMMAND_BYTES:
         raise InvalidInput(
@@ -133,8 +159,10 @@ def _id(value: object) -> str:
         why = "is empty"
     elif _size(id) > ID_BYTES:
         why = f"is {_size(id)} bytes long, more than {ID_BYTES}"
-    elif visible(id) != id:
-        why = "contains a control character"
+    elif not id.isprintable():
+        # Two ids that look the same, or one that nobody can type again.
+        unseen = next(c for c in id if not c.isprintable())
+        why = f"contains U+{ord(unseen):04X}, a character that cannot be seen"
     elif id != id.strip():
         why = "begins or ends with a space"
     elif id[0] in ".-@":
@@ -169,14 +197,36 @@ def _env(value: object) -> dict[str, str] | None:
     return env or None
 
 
+_NAME_HINT = (
+    "A name has letters (A to Z), digits and _, and begins with no digit: a shell drops others."
+)
+
+
+def _can_name_a_variable(name: str) -> bool:
+    if os.name == "nt":
+        return "=" not in name  # There are names such as `ProgramFiles(x86)`.
+    # A POSIX shell hands on no others to what it starts, and says nothing.
+    return name.isascii() and name.isidentifier()
+
+
+def _wrong_name(name: str) -> InvalidInput:
+    # Each sign is tried behind a first one, so where all of them pass, the first is a digit.
+    wrong = next((n for n, sign in enumerate(name) if not _can_name_a_variable("_" + sign)), 0)
+    sign = visible(name[wrong])
+    # What follows the sign was perhaps meant as the value.
+    start = visible(name[:wrong], 40)
+    return InvalidInput(
+        f"env {start} has '{sign}' in its name" if start else f"a name in env begins with '{sign}'",
+        hint='Write {"NAME": "value"}.' if sign == "=" else _NAME_HINT,
+    )
+
+
 def _name(value: object) -> str:
     name = string("a name in env", value)
     if not name:
         raise InvalidInput("a name in env is empty")
-    if "=" in name:
-        # What follows the sign was probably meant as the value.
-        shown = visible(name.partition("=")[0], 40)
-        raise InvalidInput(f"env {shown} has '=' in its name", hint='Write {"NAME": "value"}.')
+    if not _can_name_a_variable(name):
+        raise _wrong_name(name)
     if name.upper().startswith("QUEUECTL_"):
         raise InvalidInput(f"env {visible(name, 40)} is set by queuectl itself")
     return name
@@ -191,6 +241,8 @@ def _value(name: str, value: object) -> str:
 
 
 def _folder(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     folder = string("cwd", value)
     if not folder:
         raise InvalidInput("cwd is empty")
@@ -210,28 +262,51 @@ def _whole(name: str, low: int, high: int) -> Callable[[object], int]:
     return check
 
 
-def _number(name: str, high: float, what: str = "a number") -> Callable[[object], float]:
+def _number(name: str, high: float) -> Callable[[object], float]:
     def check(value: object) -> float:
-        # Not a number compares false, and so is refused with what is out of range.
-        if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 <= value <= high):
-            raise InvalidInput(f"{name} must be {what} from 0 to {high}, not {_said(value)}")
-        return abs(float(value))  # -0.0 is 0
+        number = _within(value, high)
+        if number is None:
+            raise InvalidInput(f"{name} must be a number from 0 to {high}, not {_said(value)}")
+        return number
 
     return check
+
+
+def _within(value: object, high: float) -> float | None:
+    """The number that `value` is, or None when it is none from 0 to `high`."""
+    # Not a number compares false, and so is refused with what is out of range.
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 <= value <= high):
+        return None
+    return abs(float(value))  # -0.0 is 0
 
 
 def length(name: str, high: float) -> Callable[[object], float]:
-    """The check of a length of time: seconds, or text such as '5m'; up to `high` seconds."""
-    number = _number(name, high, "a number of seconds")
+    """The check of a length of time: seconds, or text such as '5m'; up to `high` seconds.
+
+    Text is never more than ten years; a number may be where `high` is infinite.
+    """
 
     def check(value: object) -> float:
         if isinstance(value, str):
-            from queuectl.jobs import duration
+            from queuectl.jobs.duration import parse
 
-            value = named(name, duration.parse, value)
-        return number(value)
+            longest = min(high, limits.LONGEST_SECONDS)
+            said: float = named(name, lambda text: parse(text, longest=longest), value)
+            return said
+        number = _within(value, high)
+        if number is None:
+            raise InvalidInput(f"{name} must be {_seconds_to(high)}, not {_said(value)}")
+        return number
 
     return check
+
+
+def _seconds_to(high: float) -> str:
+    if high == float("inf"):
+        return "a number of seconds, 0 or more"
+    from queuectl.jobs.duration import show
+
+    return f"a number of seconds from 0 to {high} ({show(high)})"
 
 
 def named(name: str, parse: Callable[[str], Any], text: str) -> Any:
@@ -245,8 +320,13 @@ def named(name: str, parse: Callable[[str], Any], text: str) -> Any:
 def _time(name: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         if not isinstance(value, str):
+            # A program's own time, or a mistake; text alone is on the path of every enqueue.
+            from datetime import datetime
+
             from queuectl.jobs.when import number_hint
 
+            if isinstance(value, datetime):
+                return value.isoformat()  # Without an offset it is UTC, as in text.
             raise InvalidInput(
                 f"{name} must be a string, not {_kind(value)}", hint=number_hint(_said(value))
             )
@@ -272,7 +352,7 @@ def _only(name: str, constant: object) -> Callable[[object], object]:
         if isinstance(value, bool) or value != constant:
             raise InvalidInput(
                 f"{name} must be {_said(constant)} in a new job, not {_said(value)}",
-                hint=f"Leave {name} out.",
+                hint=_LEAVE_OUT,
             )
         return value
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 
 from queuectl.errors import InvalidInput
-from queuectl.jobs.fields import CHECKS, all_of, named, string, unknown
+from queuectl.jobs.fields import CHECKS, all_of, named, string, unknown, words
 from queuectl.jobs.job import NewJob, new_id
 from queuectl.text import HIDDEN, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import tzinfo
     from typing import Any
 
@@ -27,14 +27,19 @@ _NOT_KEPT = frozenset(_START + _READ_BACK)
 
 
 class Defaults:
-    """What a job takes from its surroundings: an absolute folder, and the configuration."""
+    """What a job takes from its surroundings: an absolute folder, the configuration, and how
+    `join` makes a line for this machine's shell from words.
+    """
 
-    __slots__ = ("cwd", "max_retries", "on_lost")
+    __slots__ = ("cwd", "join", "max_retries", "on_lost")
 
-    def __init__(self, cwd: str, max_retries: int, on_lost: str) -> None:
+    def __init__(
+        self, cwd: str, max_retries: int, on_lost: str, *, join: Callable[[Sequence[str]], str]
+    ) -> None:
         self.cwd = cwd
         self.max_retries = max_retries
         self.on_lost = on_lost
+        self.join = join
 
 
 def job_from_fields(
@@ -47,9 +52,9 @@ def job_from_fields(
 ) -> NewJob:
     """The job that `fields` describe, under the names of the job JSON; None means not given.
 
-    `now` is in microseconds since the epoch; `zone` (None: this machine's) is for times in words.
-    `id` is taken as it is if the fields give none; if it is None too, one is made up. Raises one
-    InvalidInput that names everything wrong with the job.
+    `command` may be a list of words. `now` is in microseconds since the epoch; `zone` (None: this
+    machine's) is for times in words. `id` is taken as it is if the fields give none; if it is None
+    too, one is made up. Raises one InvalidInput that names everything wrong with the job.
     """
     values: dict[str, Any] = {
         "cwd": defaults.cwd,
@@ -64,7 +69,10 @@ def job_from_fields(
             strangers.append(name)
         elif value is not None:
             try:
-                values[name] = check(value)
+                if name == "command" and isinstance(value, (list, tuple)):
+                    values[name] = check(defaults.join(words(value)))
+                else:
+                    values[name] = check(value)
             except InvalidInput as problem:
                 problems.append(problem)
     if fields.get("command") is None:

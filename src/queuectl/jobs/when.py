@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000
 _DAY_SECONDS = 86_400
 _END = 253_402_300_800 * _SECOND  # 10000-01-01T00:00:00Z
-_HINT = "For example: 2026-11-24T04:00:00Z, 'tomorrow 9:00', 'monday 9am' or 'in 2 hours'."
+_HINT = "For example: 2040-11-24T04:00:00Z, 'tomorrow 9:00', 'monday 9am' or 'in 2 hours'."
 
 _LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _BEFORE = tuple(sum(_LENGTHS[:month]) for month in range(12))
