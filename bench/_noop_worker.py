@@ -10,29 +10,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import cast
 
 from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import run
 from queuectl.engine.attempt import Attempt
-from queuectl.job_logs import OpenLog
+from queuectl.job_logs.open_log import NoLog
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.outcome import SUCCEEDED
 from queuectl.workspace import Workspace
 
-
-class _NoLog:
-    start = 0
-
-    def close(self, *_: object) -> int:
-        return 0
-
-    def limit(self) -> None:
-        pass
-
-
-_NO_LOG = cast(OpenLog, _NoLog())
+_NO_LOG = NoLog()
 
 
 class NoopExecutor:

@@ -33,8 +33,8 @@ else:
             """Ends the wait, or the next one. Never blocks."""
             try:
                 os.write(self.descriptor, b".")
-            except BlockingIOError:
-                pass  # It has been rung many times over.
+            except OSError:
+                pass  # It has been rung many times over; or it is closed, and nobody waits.
 
         def wait(self, seconds: float | None) -> bool:
             """Waits up to `seconds` (None: without end); true when it was rung."""
@@ -46,8 +46,12 @@ else:
 
         def close(self) -> None:
             """Gives the pipe back."""
+            number, self.descriptor = (
+                self.descriptor,
+                -1,
+            )  # It may be another file's by the next ring.
             os.close(self._out)
-            os.close(self.descriptor)
+            os.close(number)
 
 
 def drain(descriptor: int) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from queuectl.clock import Clock
-from queuectl.engine.rescue import rescue_lost
+from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_worker_storage
 from tests.support import Sandbox, WorkerProcess, this_process_as_worker
@@ -52,7 +52,12 @@ def test_a_set_clock_rescues_no_living_worker(sandbox: Sandbox, jump: int) -> No
     assert len(storage.exchange("alive", [], 1).claims) == 1
     clock.skew = jump
     rescues = rescue_lost(
-        storage, str(sandbox.database), policy=POLICY, clock=clock, grace_seconds=0
+        storage,
+        str(sandbox.database),
+        policy=POLICY,
+        clock=clock,
+        grace_seconds=0,
+        patience=Patience(),
     )
     assert rescues == []
     storage.heartbeat("alive", 30)

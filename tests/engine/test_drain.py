@@ -63,7 +63,7 @@ def test_a_drain_reports_what_it_did(sandbox: Sandbox) -> None:
     sandbox.enqueue("true")
     sandbox.enqueue("false", max_retries=1, backoff_base=0)
     worker = sandbox.drain()
-    assert "1 completed, 2 failed" in worker.said
+    assert "1 run succeeded, 2 failed" in worker.said
 
 
 def test_jobs_that_come_during_a_drain_are_done_too(sandbox: Sandbox) -> None:

@@ -171,6 +171,15 @@ def test_a_terminal_that_closes_does_not_reach_the_commands(sandbox: Sandbox) ->
     assert sandbox.wait_state(after, "dead").error == "timeout: ran for over 0.3 s"
 
 
+def test_sighup_changes_the_lease_of_a_running_worker(sandbox: Sandbox) -> None:
+    """The lease of a worker that sleeps is the configured one as soon as SIGHUP has told it."""
+    worker = sandbox.start_worker()
+    sandbox.configure(lease_seconds=3)
+    worker.send(signal.SIGHUP)
+    wait_until(lambda: [w.lease_seconds for w in sandbox.queue.workers()] == [3], "it is renewed")
+    assert worker.stop() == 0
+
+
 def test_a_broken_configuration_is_not_taken_over(sandbox: Sandbox) -> None:
     """SIGHUP with a broken file is reported, and the worker goes on with what it had."""
     worker = sandbox.start_worker()

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+
+import apsw
 
 from tests.support import Sandbox, wait_until
 
@@ -233,3 +237,52 @@ def _is_renewed(sandbox: Sandbox, before: dict[str, int]) -> bool:
 
 def _renewed(sandbox: Sandbox) -> dict[str, int]:
     return {w.id: w.heartbeat_at for w in sandbox.queue.workers()}
+
+
+def test_a_long_lock_makes_no_worker_lost(sandbox: Sandbox) -> None:
+    """Somebody keeps everyone from writing for longer than a lease: neither the other workers nor
+    `doctor --fix` take a job from the one whose command runs, or has ended and waits to be written.
+    """
+    sandbox.configure(lease_seconds=2)
+    ends = sandbox.enqueue(
+        "echo run >> marks; while [ ! -e end ]; do sleep 0.05; done; echo end >> marks"
+    )
+    goes_on = sandbox.enqueue("echo run >> marks; while [ ! -e go ]; do sleep 0.05; done")
+    workers = [sandbox.start_worker(), sandbox.start_worker(), sandbox.start_worker()]
+    sandbox.wait_marks(2)
+    lock = apsw.Connection(str(sandbox.database))
+    lock.execute("BEGIN IMMEDIATE")
+    sandbox.touch("end")
+    sandbox.wait_marks(3)
+    wait_until(
+        lambda: all(w.lease_left_seconds < -1 for w in sandbox.queue.workers()), "leases run out"
+    )
+    doctor = subprocess.Popen(
+        sandbox.command_line("doctor", "--fix"),
+        cwd=sandbox.folder,
+        env=sandbox.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # It has found the workers silent, and waits for its turn to write.
+    wait_until(lambda: waits_for_lock(doctor.pid), "doctor is kept from writing as well")
+    lock.execute("ROLLBACK")
+    said = doctor.communicate()[0]
+    sandbox.wait_state(ends, "completed")
+    assert sandbox.state(goes_on) == "processing", said
+    sandbox.touch("go")
+    sandbox.wait_state(goes_on, "completed")
+    for job in (ends, goes_on):
+        assert sandbox.outcomes(job) == ["succeeded"], said
+    assert "took back" not in "".join([said, *(worker.said for worker in workers)])
+    assert [worker.stop() for worker in workers] == [0, 0, 0]
+
+
+def waits_for_lock(pid: int) -> bool:
+    """Whether the process has the queue's database open and sleeps between attempts to write."""
+    try:
+        names = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False
+    # doctor's own connection, and that of the rescue.
+    return sum(name.endswith("queuectl.db-wal") for name in names) > 1

@@ -26,16 +26,14 @@ class Closing:
         self._name = name
         self._policy = policy
 
-    def settlement(self, attempt: Attempt, may_cut: Callable[[], bool]) -> Settlement:
-        """Closes the log of an attempt that has ended; returns what to write of it. `may_cut`: see
-        `OpenLog.limit`.
-        """
+    def settlement(self, attempt: Attempt) -> Settlement:
+        """Closes the log of an attempt that has ended; returns what to write of it."""
         outcome = attempt.outcome()
         # By the elapsed time: a clock that is set meanwhile makes no run end before it began.
         finished_at = attempt.started_at + int(attempt.seconds * 1e6)
         words = outcome.error or "succeeded (exit status 0)"
         try:
-            log_end = attempt.log.close(words, finished_at, attempt.seconds, may_cut)
+            log_end = attempt.log.close(words, finished_at, attempt.seconds)
         except OSError:
             log_end = None  # The disk is broken; the outcome matters more.
         return Settlement(

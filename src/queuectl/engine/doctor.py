@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from queuectl import marks, processes
 from queuectl.config import Config
 from queuectl.engine import pidfile, tree
-from queuectl.engine.rescue import rescue_lost
+from queuectl.engine.maintenance import EVERY_SECONDS
+from queuectl.engine.rescue import ROUNDS_OF_SILENCE, Patience, rescue_lost
 from queuectl.errors import DatabaseError, DatabaseForeign, QueuectlError, QueueNotFound
 from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue
@@ -158,18 +159,29 @@ def _workers(workspace: Workspace, queue: JobQueue) -> Finding:
 
 
 def _rescue(workspace: Workspace, queue: JobQueue) -> str:
-    config, storage = queue.config, open_worker_storage(workspace.location)
+    config, patience = queue.config, Patience()
+    storage = open_worker_storage(workspace.location)
+    rescues = []
     try:
-        rescues = rescue_lost(
-            storage,
-            workspace.database,
-            policy=config.policy(),
-            clock=storage.clock,
-            grace_seconds=config.kill_grace_seconds,
-        )
+        for round_ in range(ROUNDS_OF_SILENCE):
+            if round_:
+                time.sleep(EVERY_SECONDS)
+            rescues += rescue_lost(
+                storage,
+                workspace.database,
+                policy=config.policy(),
+                clock=storage.clock,
+                grace_seconds=config.kill_grace_seconds,
+                patience=patience,
+            )
+            if len(processes.living(workers := storage.workers())) == len(workers):
+                break
     finally:
         storage.close()
-    return "; ".join(rescue.describe() for rescue in rescues) or "they were cleared away meanwhile"
+    return (
+        "; ".join(rescue.describe() for rescue in rescues)
+        or "they were cleared away, or answered, meanwhile"
+    )
 
 
 def _commands(workspace: Workspace, queue: JobQueue) -> Finding:

@@ -23,13 +23,22 @@ class Lease:
         self._storage = storage
         self._clock = clock
         self._new_worker = new_worker
+        self._seconds = new_worker().lease_seconds
+        self._has_changed = False
         self.lost = False
         """This worker was given up for lost: whatever it still runs must end, and does not count."""
         self.begin()
 
+    def configure(self, seconds: float) -> bool:
+        """How long it is from now on; whether that is news. Called by another thread."""
+        if seconds == self._seconds:
+            return False
+        self._seconds, self._has_changed = seconds, True
+        return True
+
     def begin(self) -> None:
         """Registers a new worker, which holds nothing yet."""
-        worker = self._new_worker()
+        worker = self._new_worker()._replace(lease_seconds=self._seconds)
         ends_ticks = self._end_from(self._clock.ticks(), worker)
         self._storage.register(worker)
         self.worker = worker
@@ -38,12 +47,16 @@ class Lease:
 
     def renew(self) -> None:
         """Raises WorkerFenced when the worker was given up for lost."""
+        self._has_changed = False
+        self.worker = self.worker._replace(lease_seconds=self._seconds)
         ticks = self._clock.ticks()  # Before it is written: nobody may think it ends earlier.
         self._storage.heartbeat(self.worker.id, self.worker.lease_seconds)
         self._ends_ticks = self._end_from(ticks, self.worker)
 
     def is_due(self) -> bool:
-        """Whether a third of it has passed: time to renew it."""
+        """Whether a third of it has passed, or its length has changed: time to renew it."""
+        if self._has_changed:
+            return True
         left_ticks = self._ends_ticks - self._clock.ticks()
         return left_ticks <= int(self.worker.lease_seconds * 1e6) * 2 // 3
 

@@ -276,7 +276,7 @@ class Ledger(threading.Thread):
             with self._lock:
                 self._ended = ended + self._ended
             raise
-        return [self._closing.settlement(attempt, self.lease.holds) for attempt in ended]
+        return [self._closing.settlement(attempt) for attempt in ended]
 
     def _wanted(self) -> int:
         """How many more claims to hold: one for each free slot, and some ahead."""

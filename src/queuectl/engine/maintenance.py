@@ -7,7 +7,6 @@ import threading
 
 from queuectl import processes
 from queuectl.engine.rescue import Patience, rescue_lost
-from queuectl.errors import WorkerFenced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class Maintenance(threading.Thread):
         worker_id: Callable[[], str],
         policy: Callable[[], Policy],
         grace_seconds: Callable[[], float],
-        lease_seconds: float,
         say: Callable[[str], None],
         on_clock_step: Callable[[], None],
         database_gone: Callable[[], None],
@@ -57,7 +55,6 @@ class Maintenance(threading.Thread):
         self._worker_id = worker_id
         self._policy = policy
         self._grace_seconds = grace_seconds
-        self._lease_seconds = lease_seconds
         self._say = say
         self._on_clock_step = on_clock_step
         self._database_gone = database_gone
@@ -85,8 +82,6 @@ class Maintenance(threading.Thread):
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""
-            except WorkerFenced:
-                self._patience.forget()  # The ledger finds out as well, and starts anew.
             except Exception as error:  # noqa: BLE001 - the next round may go well
                 self._patience.forget()
                 if str(error) != complaint:
@@ -110,7 +105,6 @@ class Maintenance(threading.Thread):
                 self._say(f"the clock was set back; {shortened} retries wait no longer for that")
 
     def _round(self, storage: WorkerStorage, me: Identity) -> None:
-        me_in_queue = self._worker_id()
         rescues = rescue_lost(
             storage,
             self._database,
@@ -119,8 +113,7 @@ class Maintenance(threading.Thread):
             grace_seconds=self._grace_seconds(),
             patience=self._patience,
             myself=me,
-            except_for=me_in_queue,
-            write_something=lambda: storage.heartbeat(me_in_queue, self._lease_seconds),
+            except_for=self._worker_id(),
         )
         for rescue in rescues:
             self._say(rescue.describe())

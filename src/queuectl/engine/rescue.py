@@ -19,8 +19,6 @@ from queuectl.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from queuectl.clock import Clock
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome, Policy, Verdict
@@ -109,36 +107,29 @@ def rescue_lost(
     policy: Policy,
     clock: Clock,
     grace_seconds: float,
-    patience: Patience | None = None,
+    patience: Patience,
     myself: Identity | None = None,
     except_for: str | None = None,
-    write_something: Callable[[], None] = lambda: None,
 ) -> list[Rescue]:
-    """One round: finds the lost workers and takes their jobs back.
+    """One round: finds the lost workers and takes their jobs back. `except_for` is a worker's id.
 
-    Without `patience` a worker is lost as soon as its lease is over. `except_for` is a worker's id.
-    `write_something` is called before a worker's silence is counted, and raises a DatabaseError when
-    this one could not have renewed a lease either. Raises OSError when this machine does not let us
-    look at its processes.
+    Raises OSError when this machine does not let us look at its processes, and a DatabaseError, not
+    only for trouble of its own, when it finds a worker silent and could not renew a lease either.
     """
     me = myself or processes.this_process()
-    if patience is not None:
-        patience.begin_round(clock.ticks())
+    patience.begin_round(clock.ticks())
     logs = JobLogs(Workspace(database).logs)
     rescues = []
-    could_write = False
     for worker in storage.workers():
         if worker.id == except_for:
             continue
         health = processes.health_of(worker, me, clock.now())
-        if health == WorkerHealth.SILENT and not could_write:
-            write_something()
-            could_write = True
-        if patience is not None:
-            lost = patience.is_over(worker, health)
-        else:
-            lost = health != WorkerHealth.ALIVE
-        if not lost:
+        if health == WorkerHealth.SILENT:
+            storage.rewrite_worker(worker.id)
+        if not patience.is_over(worker, health):
+            continue
+        # It may have come to its heartbeat while this one waited for its turn to write.
+        if not storage.give_up(worker.id, worker.heartbeat_at):
             continue
         is_elsewhere = processes.is_elsewhere(worker)
         fence = partial(storage.fence, worker.id)

@@ -94,7 +94,6 @@ def run_worker(
         worker_id=lambda: worker.id,
         policy=lambda: worker.policy,
         grace_seconds=lambda: worker.grace_seconds,
-        lease_seconds=config.lease_seconds,
         say=say,
         on_clock_step=worker.ledger.look_again,
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
@@ -104,8 +103,8 @@ def run_worker(
         on_ready(_name(me))
         systemd.notify("READY=1")
         worker.run()
-        _leave(storage, worker.id)
     finally:
+        _leave(storage, worker.id)
         maintenance.ask_to_close()
         # Whoever dies during a rescue leaves it to the next one.
         while maintenance.is_alive() and not worker.in_a_hurry:

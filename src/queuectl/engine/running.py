@@ -29,7 +29,7 @@ class Running:
     def __init__(self, database: str, clock: Clock, has_lease: Callable[[], bool]) -> None:
         self.census = Census(database, has_lease)
         self._clock = clock
-        self._has_lease = has_lease
+        self.has_lease = has_lease
         # No lock: a set adds, discards and copies as one step.
         self._attempts: set[Attempt] = set()
         self.latest: Attempt | None = None
@@ -90,7 +90,7 @@ class Running:
                 pause = LOOK_CLOSELY_SECONDS
                 self._end(attempt, "timeout", since)
             else:
-                attempt.limit_log(self._has_lease)
+                attempt.limit_log(self.has_lease)
         return pause
 
     def _end(self, attempt: Attempt, why: str, since: float) -> None:

@@ -116,6 +116,8 @@ class Slots:
         attempt.wait(self._running.census, self._running.end_rest)
         attempt.ended_ticks = self._clock.ticks()
         self._running.remove(attempt)
+        # Here, where the next command of this slot alone waits for it, and no other's outcome.
+        attempt.log.shorten(self._running.has_lease)
         return attempt
 
     def _tell(self, attempt: Attempt) -> None:

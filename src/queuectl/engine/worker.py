@@ -95,6 +95,8 @@ class Worker:
         self._executor.configure(config)
         self._running.grace_seconds = config.kill_grace_seconds
         self._stop_timeout = config.stop_timeout_seconds
+        if self.ledger.lease.configure(config.lease_seconds):
+            self.ledger.look_again()
         self.policy = config.policy()
 
     @property

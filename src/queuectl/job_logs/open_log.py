@@ -77,19 +77,25 @@ class OpenLog:
             except OSError:
                 pass
 
-    def close(
-        self,
-        outcome_text: str,
-        finished_at: int,
-        seconds: float,
-        may_cut: Callable[[], bool] = _always,
-    ) -> int:
+    def shorten(self, may_cut: Callable[[], bool] = _always) -> None:
+        """Cut a part that is too long to its final length, now that the command has ended.
+
+        That can take some 25 ms for 64 MiB, and seconds for many gigabytes: it is for the one who
+        waited for the command, and nothing else should wait for it. `may_cut`: see `limit`.
+        """
+        try:
+            if self._cutter is None and self._is_too_long(os.fstat(self.fd).st_size):
+                self._cutter = self._new_cutter(may_cut)
+            cutter, self._cutter = self._cutter, None
+            if cutter is not None:
+                cutter.finish()
+        except OSError:
+            pass  # It stays as long as it is.
+
+    def close(self, outcome_text: str, finished_at: int, seconds: float) -> int:
         """Write the closing line, close the file, and return the offset at which this part ends.
 
-        A full disk costs the line, and is no error: the outcome matters more. A part that is too
-        long is cut to its limit first, which can take some 25 ms for 64 MiB, unless `may_cut` (see
-        `limit`) says no. The line is written then, too: most likely the job is still this worker's,
-        and if not, the line names its attempt.
+        A full disk costs the line, and is no error: the outcome matters more.
         """
         line = own_lines.ended(
             self._attempt, finished_at=finished_at, seconds=seconds, outcome_text=outcome_text
@@ -97,14 +103,6 @@ class OpenLog:
         end = os.lseek(self.fd, 0, os.SEEK_END)
         if end < self.start:
             self.start = 0
-        try:
-            if self._cutter is None and self._is_too_long(end):
-                self._cutter = self._new_cutter(may_cut)
-            if self._cutter is not None:
-                self._cutter.finish()
-                end = os.lseek(self.fd, 0, os.SEEK_END)
-        except OSError:
-            pass  # It stays as long as it is.
         try:
             # What wrote nothing, as most do, has left the header line behind it.
             end = (_write if end == self._header_end else _append)(self.fd, line)
@@ -156,9 +154,10 @@ class NoLog:
     def discard(self) -> None:
         """There is nothing to take back."""
 
-    def close(
-        self, _outcome_text: str, _finished_at: int, _seconds: float, _may_cut: Callable[[], bool]
-    ) -> None:
+    def shorten(self, _may_cut: Callable[[], bool]) -> None:
+        """There is nothing to cut."""
+
+    def close(self, _outcome_text: str, _finished_at: int, _seconds: float) -> None:
         """There is nowhere to say how it ended."""
 
     def abandon(self) -> None:

@@ -151,10 +151,18 @@ class WorkerStorage(Protocol):
     def workers(self) -> list[WorkerRecord]:
         """The registered workers, oldest first."""
 
+    def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
+        """Fences a worker, unless it has given another sign of life than the one seen last, at
+        `heartbeat_at`; whether it is fenced now.
+        """
+
     def fence(self, worker_id: str) -> list[Claim]:
         """Gives a worker up for lost: from now on it can write nothing. Returns what it holds; for
         a worker given up already this writes nothing.
         """
+
+    def rewrite_worker(self, worker_id: str) -> None:
+        """Writes a worker's record as it is. Raises what would keep it from renewing its lease."""
 
     def rescue(
         self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]

@@ -59,7 +59,10 @@ class FakeLog:
     def discard(self) -> None:
         self.discarded += 1
 
-    def close(self, words: str, at: int, seconds: float, may_cut: Callable[[], bool]) -> int:
+    def shorten(self, may_cut: Callable[[], bool]) -> None:
+        pass
+
+    def close(self, words: str, at: int, seconds: float) -> int:
         return 0
 
     def abandon(self) -> int:
@@ -70,6 +73,9 @@ class HeldLease:
     """A lease that never ends."""
 
     lost = False
+
+    def configure(self, seconds: float) -> bool:
+        return False
 
     def holds(self, ticks: int | None = None) -> bool:
         return True

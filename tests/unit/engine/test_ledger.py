@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty
 from typing import NamedTuple, cast
 
@@ -100,8 +100,8 @@ class World:
 
     # ---- closing what has ended
 
-    def settlement(self, attempt: Attempt, may_cut: Callable[[], bool]) -> Settlement:
-        assert may_cut(), "it may be another worker's by now"
+    def settlement(self, attempt: Attempt) -> Settlement:
+        assert self.ledger.lease.holds(), "it may be another worker's by now"
         verdict = Verdict(State.COMPLETED, 1, 0)
         return Settlement(attempt.claim, SUCCEEDED, verdict, "w", 0, 0, None, None)
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -27,6 +27,8 @@ class FakeStorage:
 
     def __init__(self, held: Claim | None = None, *, fenced_at: int | None = 1) -> None:
         self.done: list[str] = []
+        self.is_full = False
+        self.lives = False
         self.fenced_at = fenced_at
         self.held = held or claim()
 
@@ -53,6 +55,13 @@ class FakeStorage:
             )
         ]
 
+    def rewrite_worker(self, worker_id: str) -> None:
+        if self.is_full:
+            raise DiskFull("the disk is full")
+
+    def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
+        return not self.lives
+
     def fence(self, worker_id: str) -> list[Claim]:
         self.done.append("fence")
         return [self.held]
@@ -64,7 +73,7 @@ class FakeStorage:
         return [(self.held, decide(self.held)[1])]
 
 
-def one_round(storage: FakeStorage, folder: Path, **options: Any) -> list[Rescue]:
+def one_round(storage: FakeStorage, folder: Path, patience: Patience | None = None) -> list[Rescue]:
     """One look at all workers."""
     return rescue_lost(
         cast(WorkerStorage, storage),
@@ -72,7 +81,7 @@ def one_round(storage: FakeStorage, folder: Path, **options: Any) -> list[Rescue
         policy=Policy(backoff_base=2, max_losses=5),
         clock=HandClock(),
         grace_seconds=0,
-        **options,
+        patience=patience or Patience(),
     )
 
 
@@ -92,30 +101,30 @@ def let_end_orphans(
 
 def test_silence_counts_only_while_writing_is_possible(tmp_path: Path) -> None:
     """A worker that lives and does not answer is given up after some rounds, but none in which the one
-    that judges it could not write either: what keeps that one silent may be the same full disk.
+    that judges it could not write either: what keeps that one silent may be the same full disk. Nor is
+    one given up that renewed its lease just before.
     """
     storage = FakeStorage(fenced_at=None)
     (tmp_path / "job_logs").mkdir()
     patience = Patience()
-    is_full = False
-
-    def write_something() -> None:
-        if is_full:
-            raise DiskFull("the disk is full")
 
     def look() -> list[Rescue]:
-        return one_round(storage, tmp_path, patience=patience, write_something=write_something)
+        return one_round(storage, tmp_path, patience)
 
     for _ in range(ROUNDS_OF_SILENCE - 1):
         assert look() == []
-    is_full = True
+    storage.is_full = True
     with pytest.raises(DiskFull):
         look()
     patience.forget()
-    is_full = False
+    storage.is_full = False
     for _ in range(ROUNDS_OF_SILENCE - 1):
         assert look() == []
     assert storage.done == []
+    storage.lives = True
+    assert look() == []
+    assert storage.done == []
+    storage.lives = False
     assert [len(rescue.jobs) for rescue in look()] == [1]
 
 

@@ -26,6 +26,7 @@ def begin(
 
 def end(log: OpenLog) -> int:
     """Close an attempt that succeeded."""
+    log.shorten()
     return log.close("succeeded, exit status 0", STARTED + 12_000, 0.012)
 
 

@@ -317,7 +317,8 @@ def test_what_a_later_run_writes_is_not_cut_without_leave(
     asked = leave.asked
     wait_until(lambda: leave.asked > asked + 1)
     before = whole(logs)
-    log.close("succeeded", 0, 0.0, leave)
+    log.shorten(leave)
+    log.close("succeeded", 0, 0.0)
     after = whole(logs)
     assert output in before
     assert after.startswith(before)
@@ -329,7 +330,8 @@ def test_a_part_without_leave_stays_as_long_as_it_is(logs: JobLogs) -> None:
     """One that may not be cut, and never was, keeps every byte, and needs no thread."""
     log = begin(logs, max_bytes=LIMIT)
     output = write_much(log)
-    log.close("succeeded", 0, 0.0, lambda: False)
+    log.shorten(lambda: False)
+    log.close("succeeded", 0, 0.0)
     assert output in whole(logs)
 
 

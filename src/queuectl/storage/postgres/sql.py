@@ -143,6 +143,10 @@ WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_ru
 
 # A shared lock on the worker's row, so that a fence waits for what is under way, and what comes
 # after the fence sees it.
+FENCE = """
+UPDATE workers SET fenced_at = %(now)s WHERE id = %(worker_id)s AND fenced_at IS NULL
+"""
+
 STANDING = "SELECT name, fenced_at FROM workers WHERE id = %(worker_id)s FOR SHARE"
 
 CLAIM = f"""

@@ -159,15 +159,23 @@ class PostgresWorkerStorage:
         rows = self._db.fetch(sql.LIST_WORKERS)
         return [worker_record(row, self.clock.shared()) for row in rows]
 
-    def fence(self, worker_id: str) -> list[Claim]:
+    def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
+        values = {"worker_id": worker_id, "now": self.clock.now(), "heartbeat_at": heartbeat_at}
         with self._db.transaction():
-            self._db.execute(
-                # Nothing is written the second time: it is asked again and again during a rescue.
-                "UPDATE workers SET fenced_at = %s WHERE id = %s AND fenced_at IS NULL",
-                (self.clock.now(), worker_id),
-            )
+            self._db.execute(f"{sql.FENCE} AND heartbeat_at = %(heartbeat_at)s", values)
+            row = self._db.fetch_one(sql.STANDING, values)
+        return row is None or row[1] is not None
+
+    def fence(self, worker_id: str) -> list[Claim]:
+        values = {"worker_id": worker_id, "now": self.clock.now()}
+        with self._db.transaction():
+            # Nothing is written the second time: it is asked again and again during a rescue.
+            self._db.execute(sql.FENCE, values)
             rows = self._db.fetch(sql.HELD_BY, {"worker_id": worker_id})
         return [Claim._make(row[:13]) for row in rows]
+
+    def rewrite_worker(self, worker_id: str) -> None:
+        self._db.execute("UPDATE workers SET slots = slots WHERE id = %s", (worker_id,))
 
     def rescue(
         self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]

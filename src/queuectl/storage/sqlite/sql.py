@@ -122,6 +122,8 @@ UPDATE workers SET heartbeat_at = ?, lease_seconds = ?, lease_ends_ticks = ?
 WHERE id = ? AND fenced_at IS NULL RETURNING id
 """
 
+FENCE = "UPDATE workers SET fenced_at = ?1 WHERE id = ?2 AND fenced_at IS NULL"
+
 WORKER_STANDING = """
 SELECT name, fenced_at, stop_requested_at, stop_timeout FROM workers WHERE id = ?
 """

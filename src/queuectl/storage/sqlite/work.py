@@ -158,15 +158,24 @@ class SqliteWorkerStorage:
         ticks = self.clock.shared()
         return [worker_record(row, ticks) for row in rows]
 
-    def fence(self, worker_id: str) -> list[Claim]:
+    def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
         with translated(self.path), transaction(self._db):
             self._db.execute(
-                # Nothing is written the second time: it is asked again and again during a rescue.
-                "UPDATE workers SET fenced_at = ? WHERE id = ? AND fenced_at IS NULL",
-                (self.clock.now(), worker_id),
+                f"{sql.FENCE} AND heartbeat_at = ?3", (self.clock.now(), worker_id, heartbeat_at)
             )
+            standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
+        return standing is None or standing[1] is not None
+
+    def fence(self, worker_id: str) -> list[Claim]:
+        with translated(self.path), transaction(self._db):
+            # Nothing is written the second time: it is asked again and again during a rescue.
+            self._db.execute(sql.FENCE, (self.clock.now(), worker_id))
             rows = fetch(self._db, sql.HELD_BY, (worker_id,))
         return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
+
+    def rewrite_worker(self, worker_id: str) -> None:
+        with translated(self.path), transaction(self._db):
+            self._db.execute("UPDATE workers SET slots = slots WHERE id = ?", (worker_id,))
 
     def rescue(
         self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]
