@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.postgres import LEFT_OUT
 from tests.support import Sandbox, clean_environment, new_sandbox
 
@@ -18,10 +19,26 @@ def _no_settings_from_outside() -> None:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+def sandbox(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sandbox]:
     """A queue of its own, and a way to start workers on it; nothing of it runs on afterwards."""
-    with new_sandbox(tmp_path) as sandbox:
+    url = ""
+    if getattr(request, "param", "sqlite") == "postgres":
+        monkeypatch.setenv("QUEUECTL_HOME", str(tmp_path / "home"))
+        url = postgres.needed().new_schema()
+    with new_sandbox(tmp_path, url=url) as sandbox:
         yield sandbox
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is tried with real workers and commands is tried on every database, unless a test is about
+    the file of one of them.
+    """
+    if "sandbox" in metafunc.fixturenames and "QUEUE_TRY" in os.environ:
+        if any(mark.args[0] == "sandbox" for mark in metafunc.definition.iter_markers("parametrize")):
+            return
+        metafunc.parametrize("sandbox", [os.environ["QUEUE_TRY"]], indirect=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -47,7 +47,7 @@ def test_a_set_clock_rescues_no_living_worker(sandbox: Sandbox, jump: int) -> No
     """A rescuer whose clock was just set by an hour leaves a living worker its job."""
     job = sandbox.enqueue("true")
     clock = SkewedClock()
-    storage = open_worker_storage(str(sandbox.database), clock)
+    storage = open_worker_storage(sandbox.location, clock)
     storage.register(this_process_as_worker("alive"))
     assert len(storage.exchange("alive", [], 1).claims) == 1
     clock.skew = jump

@@ -364,7 +364,7 @@ def _register(sandbox: Sandbox, facts: dict[str, Any]) -> str:
     """Registers this living process as a worker, but for some facts, and lets it hold a job."""
     worker = this_process_as_worker()._replace(**facts)
     job = sandbox.enqueue("echo run $QUEUECTL_ATTEMPT >> marks")
-    storage = open_worker_storage(str(sandbox.database), Clock())
+    storage = open_worker_storage(sandbox.location, Clock())
     storage.register(worker)
     assert len(storage.exchange("w", [], 1).claims) == 1
     storage.close()
