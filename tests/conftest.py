@@ -31,14 +31,30 @@ def sandbox(
         yield sandbox
 
 
+ON_BOTH = (
+    "acceptance chaos crash_points drain lost_server retries stop stuck_worker use_processes worker_loss"
+).split()
+"""The tests with real workers that `make test` runs on PostgreSQL as well: those of what is kept and
+what is lost. `make soak` runs the others there, too.
+"""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is tried with real workers and commands is tried on every database, unless a test is about
-    the file of one of them.
+    a file (`sqlite_only`) or chooses for itself.
     """
-    if "sandbox" in metafunc.fixturenames and "QUEUE_TRY" in os.environ:
-        if any(mark.args[0] == "sandbox" for mark in metafunc.definition.iter_markers("parametrize")):
-            return
-        metafunc.parametrize("sandbox", [os.environ["QUEUE_TRY"]], indirect=True)
+    marks = list(metafunc.definition.iter_markers())
+    chosen = any(mark.name == "parametrize" and mark.args[0] == "sandbox" for mark in marks)
+    if chosen or "sandbox" not in metafunc.fixturenames:
+        return
+    path = metafunc.definition.path
+    kinds = ["sqlite"]
+    if path.parent.name in ("engine", "acceptance") and "sqlite_only" not in {
+        m.name for m in marks
+    }:
+        at_once = path.parent.name in ON_BOTH or path.stem.removeprefix("test_") in ON_BOTH
+        kinds.append("postgres" if at_once else pytest.param("postgres", marks=pytest.mark.soak))
+    metafunc.parametrize("sandbox", kinds, indirect=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
