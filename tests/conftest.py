@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if chosen or "sandbox" not in metafunc.fixturenames:
         return
     path = metafunc.definition.path
-    kinds = ["sqlite"]
+    kinds: list[Any] = ["sqlite"]
     if path.parent.name in ("engine", "acceptance") and "sqlite_only" not in {
         m.name for m in marks
     }:

@@ -331,6 +331,7 @@ def test_only_the_lost_workers_commands_are_ended(sandbox: Sandbox) -> None:
     other.wait()
 
 
+@pytest.mark.sqlite_only("only a file has several paths")
 def test_a_queue_that_is_reached_by_another_path_is_the_same_queue(sandbox: Sandbox) -> None:
     """A worker that opened the database through a link leaves orphans that a worker which did not
     finds and ends all the same.
