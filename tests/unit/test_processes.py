@@ -200,6 +200,11 @@ def record(
     )
 
 
+def shared(**said: float) -> WorkerRecord:
+    """One on another machine, whose lease goes by a clock that this one reads, too."""
+    return record(host="there", boot_id="boot-9", **said)._replace(lease_is_shared=True)
+
+
 @pytest.mark.parametrize(
     ("worker", "judgement"),
     [
@@ -216,6 +221,8 @@ def record(
         (record(host="there", boot_id="boot-9", silent_seconds=61), Judgement.SILENT),
         (record(host="there", boot_id="boot-9", lease_left_seconds=-99), Judgement.ALIVE),
         (record(host="there", boot_id="boot-9", silent_seconds=-3600), Judgement.ALIVE),
+        (shared(lease_left_seconds=1, silent_seconds=99), Judgement.ALIVE),
+        (shared(lease_left_seconds=-1, silent_seconds=-3600), Judgement.SILENT),
     ],
 )
 def test_a_worker_is_judged_by_what_can_be_seen_of_it(
