@@ -200,9 +200,14 @@ def record(
     )
 
 
-def shared(**said: float) -> WorkerRecord:
+def shared(*, lease_left_seconds: float, silent_seconds: float) -> WorkerRecord:
     """One on another machine, whose lease goes by a clock that this one reads, too."""
-    return record(host="there", boot_id="boot-9", **said)._replace(lease_is_shared=True)
+    return record(
+        host="there",
+        boot_id="boot-9",
+        lease_left_seconds=lease_left_seconds,
+        silent_seconds=silent_seconds,
+    )._replace(lease_is_shared=True)
 
 
 @pytest.mark.parametrize(
