@@ -92,6 +92,10 @@ class Server:
                 raise NoServer((self.folder / "log").read_text(errors="replace")[-500:])
             time.sleep(0.02)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stops it: SIGINT in order, SIGQUIT as if it had crashed."""
         if self._process is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 0.5
 """How often a worker looks after the others."""
 
-EVERY_SECONDS_REMOTE = 1.5
+EVERY_SECONDS_REMOTE = 2.5
 """The same where each look is a question to a server, which all workers ask."""
 
 _CLOCK_STEP = 1_000_000
@@ -72,13 +72,13 @@ class Maintenance(threading.Thread):
         me = processes.this_process()
         storage = None
         complaint = ""
-        every_seconds = EVERY_SECONDS
+        self._patience.every_seconds = EVERY_SECONDS
         # The first round was made before the worker began.
-        while not self._stopping.wait(every_seconds):
+        while not self._stopping.wait(self._patience.every_seconds):
             try:
                 storage = storage or self._open_storage()
                 if storage.spans_machines:
-                    every_seconds = EVERY_SECONDS_REMOTE
+                    self._patience.every_seconds = EVERY_SECONDS_REMOTE
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""

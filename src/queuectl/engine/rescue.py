@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 ROUNDS_OF_SILENCE = 4
 """How often in a row a worker must have been seen with the same expired lease to be given up."""
 
-_LONGEST_ROUND_TICKS = 2_500_000
-"""A longer time between two looks means that the one who looks was frozen as well (2.5 s)."""
+_LATENESS_TICKS = 2_000_000
+"""A look that comes later than this (2 s) means that the one who looks was frozen as well."""
 
 
 class Patience:
@@ -44,13 +44,16 @@ class Patience:
     """
 
     def __init__(self) -> None:
+        self.every_seconds = 0.5
+        """How often there is a look."""
         self._silent: dict[str, tuple[int, int]] = {}
         self._beats: dict[str, tuple[int, int]] = {}
         self._last_ticks: int | None = None
 
     def begin_round(self, ticks: int) -> None:
         """Another look at all workers begins."""
-        if self._last_ticks is None or ticks - self._last_ticks > _LONGEST_ROUND_TICKS:
+        longest_ticks = int(self.every_seconds * 1e6) + _LATENESS_TICKS
+        if self._last_ticks is None or ticks - self._last_ticks > longest_ticks:
             self.forget()
         self._last_ticks = ticks
 

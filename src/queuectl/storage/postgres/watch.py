@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIRST_SECONDS = 0.05
 """The first sleep is a short one, without notifications: most drains never need them."""
 
-SAFETY_SECONDS = 2.0
+SAFETY_SECONDS = 5.0
 """The longest time without asking: whoever changed the queue may have died before it could tell."""
 
 
@@ -46,6 +46,7 @@ class ChangeWatch:
         self._bell = Bell()
         self._has_slept = False
         self._listens_on = 0
+        self._waiting_as: str | None = None
         self.seen = db.counter()
         """The counter of changes when it was last looked at."""
 
@@ -101,14 +102,18 @@ class ChangeWatch:
         worker_id = self._worker_id()
         if self._listens_on != self._db.made:
             self._db.listen()
-            self._listens_on = self._db.made
+            self._listens_on, self._waiting_as = self._db.made, None
         # Before the queue is looked at: what comes later is told.
-        self._db.note("UPDATE workers SET waiting = true WHERE id = %s", (worker_id,))
+        if self._waiting_as != worker_id:
+            self._db.note("UPDATE workers SET waiting = true WHERE id = %s", (worker_id,))
+            self._waiting_as = worker_id
         descriptor = self._db.descriptor
         self._bell.listen(descriptor)
         try:
             changed = self._poll(deadline, SAFETY_SECONDS)
         finally:
             self._bell.forget(descriptor)
-        self._db.note("UPDATE workers SET waiting = false WHERE id = %s", (worker_id,))
+        if changed or time.monotonic() < deadline:
+            self._waiting_as = None  # There is work: until it is done nobody needs to tell more.
+            self._db.note("UPDATE workers SET waiting = false WHERE id = %s", (worker_id,))
         return changed
