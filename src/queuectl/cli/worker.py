@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Callable
 
+    from queuectl.engine.remarks import Remarks
     from queuectl.engine.run import Tally
     from queuectl.engine.slots import OnEnded
+    from queuectl.job_queue import WorkerRecord
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome, Verdict
     from queuectl.workspace import Workspace
@@ -79,18 +81,24 @@ def _start(context: Context) -> Result:
 
         def one(on_ready: Callable[[], None]) -> None:
             nonlocal tally
+            # In the process that speaks: a thread does not survive a fork.
+            remarks = None if args.background or args.quiet else _remarks()
+            tell = say if remarks is None else remarks.say
 
             def ready(name: str) -> None:
                 slots = counted(orders.slots, "slot")
-                say(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
+                tell(f"worker {name} started: {slots}, queue {visible(workspace.database)}")
                 on_ready()
 
-            tally = run_worker(
-                workspace, orders, say=say, on_ready=ready, on_ended=_ended_line(say, context)
-            )
-            say(
-                f"worker stopped: {counted(tally.completed, 'run')} succeeded, {tally.failed:,} failed"
-            )
+            try:
+                tally = run_worker(
+                    workspace, orders, say=tell, on_ready=ready, on_ended=_ended_line(tell, context)
+                )
+                done = counted(tally.completed, "run")
+                tell(f"worker stopped: {done} succeeded, {tally.failed:,} failed")
+            finally:
+                if remarks is not None:
+                    remarks.flush()
 
         if args.use_processes:
             from queuectl.engine.supervisor import Supervisor
@@ -118,6 +126,18 @@ def _start(context: Context) -> Result:
     work(context.say, lambda: None)
     data = None if tally is None else {"completed": tally.completed, "failed": tally.failed}
     return Result(data=data)
+
+
+def _remarks() -> Remarks | None:
+    """What speaks on stderr and waits for nobody; None where stderr is no file of the system."""
+    from queuectl.cli.talk import fitted
+    from queuectl.engine.remarks import Remarks
+
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError):
+        return None
+    return Remarks(descriptor, lambda line: fitted(line, sys.stderr))
 
 
 def _leave_job() -> None:
@@ -210,7 +230,11 @@ def _stop(context: Context) -> Result:
         obstacle = pidfile.in_the_way(queue.workspace.pidfile)
         if obstacle is not None:
             context.note(f"{obstacle.message}\n  {obstacle.hint}")
-        found = processes.living(queue.workers())
+        # A job that stops the worker it runs in would wait for itself.
+        inside = queue.workspace.surrounding_job() is not None
+        if not inside and not any(w.mode == "background" for w in _alive(queue.workers())):
+            stopping.wait_for_unregistered(queue)
+        found = _alive(queue.workers())
         alive = [worker for worker in found if not processes.is_elsewhere(worker)]
         if len(found) > len(alive):
             context.note(
@@ -229,17 +253,24 @@ def _stop(context: Context) -> Result:
                 else "No workers are running in the background."
             )
             return Result(data={"stopped": []}, text=what)
-        # A job that stops the worker it runs in would wait for itself.
-        inside = queue.workspace.surrounding_job() is not None
         stopping.stop(queue, chosen, timeout=timeout, wait=not inside, say=context.note)
     if inside:
         context.note("Called from a job of this queue: not waiting until they are gone.")
-    names = [worker.name for worker in chosen]
+    # One that was given up for lost, and is there again, is listed twice.
+    names = list(dict.fromkeys(worker.name for worker in chosen))
     return Result(
         data={"stopped": names},
         text=f"{'Stopping' if inside else 'Stopped'} {counted(len(names), 'worker')}: {', '.join(names)}",
         ids=names,
     )
+
+
+def _alive(workers: list[WorkerRecord]) -> list[WorkerRecord]:
+    """Those that live, and those that are silent while their process is there."""
+    from queuectl.engine import stopping
+
+    living = {worker.id for worker in processes.living(workers) + stopping.still_there(workers)}
+    return [worker for worker in workers if worker.id in living]
 
 
 def _list(context: Context) -> Result:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-from queuectl.engine import birth, pidfile
+from queuectl.engine import birth, pidfile, stopping
 from queuectl.engine.worker_log import WorkerLog, check_log
 from queuectl.errors import CouldNotDo, QueuectlError
+from queuectl.storage import open_worker_storage
 
 if sys.platform != "win32":
     import signal
@@ -41,6 +42,7 @@ def _live(workspace: Workspace, work: Work, on_ready: Callable[[], None], parent
         on_ready = _end_with(parent, on_ready)
     held = pidfile.hold(workspace.pidfile)
     try:
+        _refuse_second(workspace)
         say = WorkerLog(workspace.worker_log).say
         _close_stdin()
         try:
@@ -52,35 +54,40 @@ def _live(workspace: Workspace, work: Work, on_ready: Callable[[], None], parent
         held.release()
 
 
+def _refuse_second(workspace: Workspace) -> None:
+    """Raises Conflict when another one works in the background: its pidfile may have been removed."""
+    if not workspace.exists:
+        return  # It has just been made.
+    storage = open_worker_storage(workspace.location)
+    try:
+        workers = stopping.still_there(storage.workers())
+    finally:
+        storage.close()
+    pids = sorted({worker.pid for worker in workers if worker.mode == "background"})
+    if pids:
+        more = f" and {len(pids) - 1} more" if pids[1:] else ""
+        raise pidfile.taken(f"pid {pids[0]}{more}")
+
+
 if sys.platform != "win32":
 
     def _end_with(parent: int, on_ready: Callable[[], None]) -> Callable[[], None]:
         """Ends this process together with `parent`, until what is returned is called in place of
         `on_ready`: nobody would hear that it is ready, or why it is not.
         """
-        is_told = _tell_of_death(signal.SIGTERM)
+        is_told = birth.tell_of_death(signal.SIGTERM)
         if os.getppid() != parent:
             raise CouldNotDo("the process that started this one is gone")
         me = os.getpid()
 
         def ready() -> None:
             if is_told:
-                _tell_of_death(0)
+                birth.tell_of_death(0)
             elif os.getppid() != parent:
                 os.kill(me, signal.SIGTERM)
             on_ready()
 
         return ready
-
-    def _tell_of_death(number: int) -> bool:
-        """Has the kernel send this process a signal (0: none) when its parent ends; whether it does."""
-        if sys.platform != "linux":
-            return False
-        import ctypes
-
-        set_parent_death_signal = 1
-        status: int = ctypes.CDLL(None).prctl(set_parent_death_signal, number, 0, 0, 0)
-        return status == 0
 
 
 def _close_stdin() -> None:

@@ -21,6 +21,9 @@ SUPERVISED = "supervised"
 
 _READY = b"ready\n"
 
+_unreported: list[int] = []
+"""Where this process still has to say that it is ready; empty once it has, and in most processes."""
+
 
 def start(role: str, life: Callable[[Callable[[], None]], None]) -> int:
     """Starts a process that lives `life(on_ready)`; returns its pid once it has called `on_ready`.
@@ -42,6 +45,9 @@ def start(role: str, life: Callable[[Callable[[], None]], None]) -> int:
         pid = os.fork()
         if pid == 0:
             os.close(report_out)
+            # Should its parent die, whoever waits for that one's report has to see the end.
+            for inherited in _unreported:
+                os.close(inherited)
             _live(life, report_in)
         os.close(report_in)
         with os.fdopen(report_out, "rb") as stream:
@@ -54,8 +60,22 @@ def start(role: str, life: Callable[[Callable[[], None]], None]) -> int:
     return pid
 
 
+if sys.platform != "win32":
+
+    def tell_of_death(number: int) -> bool:
+        """Has the kernel send this process a signal (0: none) when its parent ends; whether it does."""
+        if sys.platform != "linux":
+            return False
+        import ctypes
+
+        set_parent_death_signal = 1
+        status: int = ctypes.CDLL(None).prctl(set_parent_death_signal, number, 0, 0, 0)
+        return status == 0
+
+
 def _live(life: Callable[[Callable[[], None]], None], report: int) -> NoReturn:
     """All that is left of a new process's life."""
+    _unreported[:] = [report]
     status = 1
     try:
         life(lambda: _tell(report, _READY))
@@ -73,6 +93,7 @@ def _live(life: Callable[[Callable[[], None]], None], report: int) -> NoReturn:
 
 
 def _tell(report: int, line: bytes) -> None:
+    _unreported.clear()
     try:
         os.write(report, line)
         os.close(report)
@@ -90,7 +111,10 @@ def _error(report: bytes) -> QueuectlError:
     import json
 
     if not report:
-        return CouldNotDo("the new process ended before it was ready")
+        return CouldNotDo(
+            "the new process ended before it was ready",
+            hint="It was killed, or it crashed. Start it again.",
+        )
     kind, message, hint = json.loads(report)
     found: type[QueuectlError] = getattr(errors, kind, CouldNotDo)
     return found(message, hint)

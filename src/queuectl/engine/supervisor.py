@@ -9,7 +9,7 @@ import time
 
 from queuectl.bell import Bell
 from queuectl.engine import birth, systemd
-from queuectl.errors import QueuectlError
+from queuectl.errors import CouldNotDo, QueuectlError
 
 if sys.platform == "win32":
     from queuectl import windows
@@ -147,7 +147,7 @@ class Supervisor:
         """The life of a child, in the child."""
         signal.set_wakeup_fd(-1)
         self._bell.close()
-        _live(self._work, on_ready)
+        _live(self._work, on_ready, self._pid)
 
     def _end_all(self) -> None:
         self._stop(signal.SIGTERM, None)
@@ -155,7 +155,7 @@ class Supervisor:
             self._children.pop(_wait_for_one(self._bell)[0], None)
 
 
-def _live(work: Work, on_ready: Callable[[], None]) -> None:
+def _live(work: Work, on_ready: Callable[[], None], parent: int) -> None:
     """The life of one process. Its parent's handlers, terminal and listener are not for it."""
     os.environ.pop("NOTIFY_SOCKET", None)
     if sys.platform != "win32":
@@ -163,6 +163,11 @@ def _live(work: Work, on_ready: Callable[[], None]) -> None:
         os.setpgid(0, 0)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        # Without its parent nobody would pass on a signal, nor start it again: it stops, as if it had
+        # been asked to.
+        birth.tell_of_death(signal.SIGTERM)
+        if os.getppid() != parent:
+            raise CouldNotDo("the process that started this one is gone")
     work(on_ready)
 
 
