@@ -106,6 +106,7 @@ class JobQueue:
                 raise InvalidInput(
                     "this JobQueue was closed", hint="Open another one with JobQueue.open."
                 )
+            refuse_emptied_queue(self.workspace)
             workspace = self.workspace if self._create else self.workspace.require()
             self._opened = open_job_storage(workspace.location, create=self._create)
         return self._opened
@@ -318,8 +319,8 @@ class JobQueue:
     def delete(self, references: str | Sequence[str]) -> builtins.list[str]:
         """Removes jobs that are not running, all or none, with their output; returns their ids."""
         ids = self.resolve_all(references)
-        self._storage.delete(ids, [state for state in State if state != State.PROCESSING])
-        self.logs.remove(ids)
+        states = [state for state in State if state != State.PROCESSING]
+        self._storage.delete(ids, states, self.logs.remove)
         return ids
 
     def prune(self, *, states: str | Sequence[str], older_than: float | str | None) -> int:
@@ -329,8 +330,7 @@ class JobQueue:
         """
         chosen, before = self._prunable(states, older_than)
         removed = 0
-        while batch := self._storage.prune(chosen, before, _PRUNE_BATCH):
-            self.logs.remove(batch)
+        while batch := self._storage.prune(chosen, before, _PRUNE_BATCH, self.logs.remove):
             removed += len(batch)
         return removed
 
@@ -382,6 +382,19 @@ class JobQueue:
             raise InvalidInput("only jobs that have ended can be pruned: " + ", ".join(FINISHED))
         seconds = _seconds("older_than", older_than, LONGEST_SECONDS)
         return chosen, None if seconds is None else self._clock.now() - int(seconds * 1e6)
+
+
+def refuse_emptied_queue(workspace: Workspace) -> None:
+    """Raises DatabaseCorrupt when there is an empty file that held a queue: one that begins anew
+    there would hide that all jobs are lost.
+    """
+    if workspace.exists or not os.path.lexists(workspace.database):
+        return
+    from queuectl.job_logs import JobLogs
+    from queuectl.storage import refuse_emptied
+
+    # Somebody may be making a queue just now, in a folder with logs of an earlier one.
+    refuse_emptied(workspace.database, used=JobLogs(workspace.logs).holds_any())
 
 
 def several(given: str | Sequence[str]) -> Sequence[str]:

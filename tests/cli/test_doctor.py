@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from queuectl.clock import Clock
+from queuectl.engine.doctor import examine
+from queuectl.jobs.lifecycle import State
+from queuectl.storage import open_worker_storage
+from queuectl.storage.sqlite import migrate
+from queuectl.workspace import Workspace
 from tests.cli.support import Cli
+from tests.support import this_process_as_worker
 
 HOUR = 3_600_000_000
 
@@ -92,7 +98,45 @@ def test_damage_is_not_sent_to_the_doctor(cli: Cli) -> None:
     assert ran.status == 1
     assert "t.db is damaged" in ran.out
     assert "go back to the last `queuectl backup`" in ran.out
+    database = cli.folder / "t.db"
+    assert f"mkdir {cli.folder}/damaged && mv {database}* {cli.folder}/damaged/" in ran.out
+    assert f"&& cp BACKUP {database}\n" in ran.out
     assert "queuectl doctor" not in ran.out
+
+
+def test_a_worker_that_answers_in_time_keeps_its_jobs(cli: Cli) -> None:
+    """What was found lost is looked at again before anything is taken from it."""
+    job = cli.enqueue()
+    workspace = Workspace(str(cli.database))
+    storage = open_worker_storage(str(cli.database), Clock())
+    storage.register(this_process_as_worker()._replace(lease_seconds=-1))
+    storage.exchange("w", [], 1)
+    lost = next(finding for finding in examine(workspace) if finding.check == "workers")
+    assert "1 lost (w), still holding 1 job" in lost.message
+    assert lost.fix is not None
+    storage.heartbeat("w", 30)
+    assert lost.fix() == "they were cleared away, or answered, meanwhile"
+    storage.heartbeat("w", 30)  # It was not given up.
+    storage.close()
+    assert cli.job(job).state == State.PROCESSING
+
+
+def test_the_database_in_use_is_not_opened_as_a_file(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To close it would give up SQLite's locks on it; only those beside it are looked into."""
+    opened = []
+
+    def is_database(path: str) -> bool:
+        opened.append(path)
+        return False
+
+    monkeypatch.setattr(migrate, "is_database", is_database)
+    cli.enqueue()
+    (cli.folder / "other.db").touch()
+    cli.done("doctor")
+    assert str(cli.folder / "other.db") in opened
+    assert str(cli.database) not in opened
 
 
 def test_one_is_not_many(cli: Cli) -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from queuectl.errors import JobNotFound, WrongState
+from queuectl.errors import EnvironmentFault, JobNotFound, WrongState
 from queuectl.jobs.lifecycle import FINISHED, State, sources
 from queuectl.jobs.outcome import LOST, Verdict
 from tests.contract.support import FAILED, HOUR, SECOND, START, Pair, new_job
@@ -116,6 +116,58 @@ def test_deleting_is_all_or_none(ended: Pair, remove: Callable[[Pair, list[str]]
     with pytest.raises(JobNotFound, match="nobody"):
         remove(ended, ["dead", "nobody"])
     assert ended.everything() == before
+
+
+# ---- the output goes with the job
+
+
+def remove(
+    pair: Pair, how: str, ids: list[str], remove_output: Callable[[Sequence[str]], object]
+) -> None:
+    """Removes ended jobs with their output, one way or the other."""
+    if how == "delete":
+        pair.jobs.delete(ids, NOT_RUNNING, remove_output)
+    else:
+        pair.jobs.prune(FINISHED, None, 100, remove_output)
+
+
+@pytest.mark.parametrize("how", ["delete", "prune"])
+def test_output_is_removed_while_the_ids_are_taken(ended: Pair, how: str) -> None:
+    """Once, with all the ids, and before anybody could enqueue another job with one of them."""
+    other = ended.database.open_jobs()
+    calls = []
+
+    def remove_output(ids: Sequence[str]) -> None:
+        calls.append(sorted(ids))
+        assert other.existing(ids) == set(ids)
+
+    remove(ended, how, ["dead", "done", "off"], remove_output)
+    assert calls == [["dead", "done", "off"]]
+    assert other.existing(calls[0]) == set()
+
+
+@pytest.mark.parametrize("how", ["delete", "prune"])
+def test_output_that_cannot_be_removed_keeps_the_jobs(ended: Pair, how: str) -> None:
+    """What the removal raises is raised, and nothing has changed."""
+    before = ended.everything()
+
+    def remove_output(ids: Sequence[str]) -> None:
+        raise EnvironmentFault("it is not ours")
+
+    with pytest.raises(EnvironmentFault, match="not ours"):
+        remove(ended, how, ["dead", "done", "off"], remove_output)
+    assert ended.everything() == before
+
+
+def test_output_of_jobs_that_stay_is_not_removed(ended: Pair) -> None:
+    """A request that is refused, or that finds nothing, removes no output."""
+
+    def remove_output(ids: Sequence[str]) -> None:
+        raise AssertionError(f"removed {ids}")
+
+    with pytest.raises(WrongState):
+        ended.jobs.delete(["dead", "running"], NOT_RUNNING, remove_output)
+    assert ended.jobs.prune([State.DEAD], START - HOUR, 10, remove_output) == []
 
 
 # ---- prune

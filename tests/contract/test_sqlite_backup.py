@@ -205,6 +205,17 @@ def test_a_process_of_the_same_number_may_have_left_it(pair: Pair, target: Path)
     assert names_beside(target) == ["backup.db"]
 
 
+@pytest.mark.parametrize("left", [["", "-journal"], ["-journal"], ["-wal", "-shm"]])
+def test_what_is_kept_beside_an_unfinished_copy_goes_with_it(
+    pair: Pair, target: Path, left: list[str]
+) -> None:
+    """The journal of a copy that was killed while it was written is cleared away, also alone."""
+    for ending in left:
+        (target.parent / f"backup.db.{os.getpid()}-0123abcd.part{ending}").touch()
+    pair.jobs.backup(str(target))
+    assert names_beside(target) == ["backup.db"]
+
+
 def test_the_copy_of_a_living_process_is_left_to_it(pair: Pair, target: Path) -> None:
     """An unfinished copy that another process is still writing is not touched."""
     theirs = f"backup.db.{os.getppid()}-0123abcd.part"

@@ -114,6 +114,63 @@ def test_an_idle_worker_notices_that_its_database_is_gone(sandbox: Sandbox) -> N
     assert "was removed or replaced" in worker.said
 
 
+@pytest.mark.parametrize("removed", [["-wal", "-shm"], ["-shm"]], ids="".join)
+def test_a_worker_stops_when_a_part_of_its_database_is_gone(
+    sandbox: Sandbox, removed: list[str]
+) -> None:
+    """Without -wal or -shm nobody sees what it writes: it says so, ends with 5, and neither what it
+    still had to write nor its end takes away what others have put in since.
+    """
+    sandbox.enqueue(BUSY)
+    worker = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    sandbox.close_queue()
+    for ending in removed:
+        os.unlink(f"{sandbox.database}{ending}")
+    later = [sandbox.run("enqueue", "-q", "--command", "true") for _ in range(3)]
+    assert [ran.returncode for ran in later] == [0, 0, 0]
+    sandbox.touch("go")
+    assert worker.wait() == 5, worker.said
+    assert "removed or replaced" in worker.said
+    assert "Start the worker again" in worker.said
+    assert sandbox.processes() == []
+    for ran in later:
+        assert sandbox.state(ran.stdout.strip()) == "pending"
+    sandbox.drain()
+    for ran in later:
+        assert sandbox.outcomes(ran.stdout.strip()) == ["succeeded"]
+
+
+def test_an_emptied_database_is_not_begun_anew(sandbox: Sandbox) -> None:
+    """A file of no length beside the logs of jobs held a queue: whatever would make a new one there
+    says so and ends with 5, so that it is noticed that all jobs are gone.
+    """
+    job = sandbox.enqueue("true")
+    sandbox.drain()
+    assert sandbox.state(job) == "completed"
+    sandbox.close_queue()
+    os.truncate(sandbox.database, 0)
+    for words in (["enqueue", "--command", "true"], ["init"], ["worker-start", "--drain"]):
+        ran = sandbox.run(*words)
+        assert ran.returncode == 5, ran.stderr
+        assert "it was emptied" in ran.stderr
+        assert f"&& cp BACKUP {sandbox.database}" in ran.stderr
+        assert sandbox.database.stat().st_size == 0
+
+
+def test_a_broken_header_is_damage(sandbox: Sandbox) -> None:
+    """A file that looks used is not only said to be of another kind: doctor tells the way back."""
+    fill(sandbox)
+    with sandbox.database.open("r+b") as file:
+        file.write(os.urandom(50))
+    said = sandbox.run("list").stderr
+    assert "is damaged, or is not a SQLite database" in said
+    assert "queuectl doctor" in said
+    said = sandbox.run("doctor").stdout
+    assert "`.recover`" in said
+    assert f"cp BACKUP {sandbox.database}" in said
+
+
 def test_a_removed_folder_of_logs_is_made_again(sandbox: Sandbox) -> None:
     """Jobs that come after somebody removed job_logs run all the same, and have logs."""
     sandbox.start_worker()

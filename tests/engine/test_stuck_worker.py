@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import apsw
+import pytest
 
+from queuectl.storage.sqlite import writer
 from tests.support import Sandbox, wait_until
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("faulty_worker.py")), "worker-start"]
@@ -239,6 +241,7 @@ def _renewed(sandbox: Sandbox) -> dict[str, int]:
     return {w.id: w.heartbeat_at for w in sandbox.queue.workers()}
 
 
+@pytest.mark.sqlite_only("it is about the lock of a file")
 def test_a_long_lock_makes_no_worker_lost(sandbox: Sandbox) -> None:
     """Somebody keeps everyone from writing for longer than a lease: neither the other workers nor
     `doctor --fix` take a job from the one whose command runs, or has ended and waits to be written.
@@ -286,3 +289,30 @@ def waits_for_lock(pid: int) -> bool:
         return False
     # doctor's own connection, and that of the rescue.
     return sum(name.endswith("queuectl.db-wal") for name in names) > 1
+
+
+@pytest.mark.sqlite_only("it is about the lock of a file")
+def test_a_worker_that_is_suspended_in_a_write_holds_nobody_up_for_long(sandbox: Sandbox) -> None:
+    """Stopped while it holds the lock that every writer needs, it is ended once its lease is over:
+    the others go on, its job runs again, and nothing is recorded twice.
+    """
+    sandbox.configure(lease_seconds=2, kill_grace_seconds=0.5)
+    job = sandbox.enqueue(sandbox.script("guarded.sh", GUARDED))
+    fault = {"FAULT": "before claim commit: stop", "FAULT_AT": "2"}
+    stuck = sandbox.start_worker("--count", "2", program=DRIVER, env=fault)
+    sandbox.wait_marks(1)
+    after = sandbox.enqueue("echo after >> marks")
+    wait_until(
+        lambda: writer.suspended_writer(str(sandbox.database)) == stuck.pid, "it holds the lock"
+    )
+    wait_until(
+        lambda: all(w.lease_left_seconds < 0 for w in sandbox.queue.workers()), "its lease ends"
+    )
+    other = sandbox.start_worker()
+    sandbox.wait_state(after, "completed")
+    sandbox.wait_state(job, "completed")
+    assert stuck.wait() == -signal.SIGKILL
+    assert sandbox.outcomes(job) == ["lost", "succeeded"]
+    assert sandbox.outcomes(after) == ["succeeded"]
+    assert "overlap" not in sandbox.marks()
+    assert other.stop() == 0, other.said

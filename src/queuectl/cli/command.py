@@ -81,11 +81,12 @@ class Context:
         With `create` it is made when something is put in. Raises QueueNotFound when there is none
         and `create` is false.
         """
+        from queuectl.job_queue import JobQueue, refuse_emptied_queue
+
         workspace = self.workspace()
         if not create:
+            refuse_emptied_queue(workspace)
             workspace.require()
-        from queuectl.job_queue import JobQueue
-
         self._queue = JobQueue(workspace, create=create)
         return self._queue
 

@@ -17,9 +17,12 @@ def _configure_doctor(parser: ArgumentParser) -> None:
 
 def _doctor(context: Context) -> Result:
     from queuectl.engine.doctor import examine
+    from queuectl.job_queue import refuse_emptied_queue
 
+    workspace = context.workspace()
+    refuse_emptied_queue(workspace)
     lines, data, unsound = [], [], 0
-    for finding in examine(context.workspace().require()):
+    for finding in examine(workspace.require()):
         done = ""
         if context.args.fix and finding.fix is not None:
             try:

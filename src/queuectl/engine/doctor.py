@@ -18,7 +18,7 @@ from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.duration import show
 from queuectl.jobs.lifecycle import State
-from queuectl.storage import databases_in, open_worker_storage
+from queuectl.storage import databases_in, open_worker_storage, way_back
 from queuectl.text import counted, typed, visible
 from queuectl.workspace import Workspace
 
@@ -31,8 +31,8 @@ _TOLERATED_SECONDS = 60.0
 """How far ahead of the clock a job's time of arrival may be: two machines' clocks may differ."""
 
 _DAMAGED = (
-    "Stop the workers, keep a copy of the file, and go back to the last `queuectl backup`,"
-    " or rescue what can be read with SQLite's own `.recover`."
+    "Stop the workers. Rescue what can be read with SQLite's own `.recover`, or go back to the last"
+    " `queuectl backup`: move the database away with all that belongs to it, and copy only then: "
 )
 
 
@@ -65,7 +65,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
     is_damaged = False
     try:
         with JobQueue(workspace) as queue:
-            integrity = _integrity(queue)
+            integrity = _integrity(workspace, queue)
             is_damaged = not integrity.ok
             yield integrity
             yield _clock(queue)
@@ -74,7 +74,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
             yield _guarded("logs", lambda: _logs(workspace, queue))
     except DatabaseError as error:
         # Whoever reads this has run `queuectl doctor` already, which other commands advise.
-        advice = _DAMAGED if "queuectl doctor" in error.hint else error.hint
+        advice = _damaged(workspace) if "queuectl doctor" in error.hint else error.hint
         yield Finding("database", error.message, ok=False, advice="" if is_damaged else advice)
     yield _guarded("pidfile", lambda: _pidfile(workspace))
 
@@ -112,7 +112,11 @@ def _disk(workspace: Workspace) -> Finding:
     )
 
 
-def _integrity(queue: JobQueue) -> Finding:
+def _damaged(workspace: Workspace) -> str:
+    return _DAMAGED + way_back(workspace.database)
+
+
+def _integrity(workspace: Workspace, queue: JobQueue) -> Finding:
     faults = queue.check()
     if faults:
         return Finding(
@@ -120,7 +124,7 @@ def _integrity(queue: JobQueue) -> Finding:
             f"damaged: {visible(faults[0], 200)}"
             + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
             ok=False,
-            advice=_DAMAGED,
+            advice=_damaged(workspace),
         )
     total = sum(queue.counts().values())
     return Finding("database", f"sound, {counted(total, 'job')}, {queue.engine_version()}", ok=True)
@@ -250,7 +254,7 @@ def _known_here(workspace: Workspace, queue: JobQueue) -> Callable[[list[str]], 
     """Which ids are those of jobs of this queue, or of another whose database, a backup for instance,
     lies in the same folder: those share the logs.
     """
-    others = [path for path in databases_in(workspace.folder) if path != workspace.database]
+    others = databases_in(workspace.folder, besides=workspace.database)
 
     def known(ids: list[str]) -> set[str]:
         found = queue.existing(ids)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 from queuectl import processes
 from queuectl.engine.rescue import Patience, rescue_lost
+from queuectl.storage import fingerprint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Maintenance(threading.Thread):
         self._stopping = threading.Event()
         self._clock_offset: int | None = None
         self._patience = Patience()
+        # This worker has it open already: all that belongs to it is there.
+        self._fingerprint = fingerprint(database)
 
     def ask_to_close(self) -> None:
         """Has the thread end, after the round it may be in."""
@@ -68,14 +70,18 @@ class Maintenance(threading.Thread):
 
     def run(self) -> None:
         """The thread's life: a round every EVERY_SECONDS."""
-        file = _file_id(self._database)
-        me = processes.this_process()
+        me = None
         storage = None
         complaint = ""
         self._patience.every_seconds = EVERY_SECONDS
         # The first round was made before the worker began.
         while not self._stopping.wait(self._patience.every_seconds):
+            if self._fingerprint is None or fingerprint(self._database) != self._fingerprint:
+                self._database_gone()
+                break
             try:
+                # Either may want for a descriptor, and have one in a later round.
+                me = me or processes.this_process()
                 storage = storage or self._open_storage()
                 if storage.spans_machines:
                     self._patience.every_seconds = EVERY_SECONDS_REMOTE
@@ -87,9 +93,6 @@ class Maintenance(threading.Thread):
                 if str(error) != complaint:
                     complaint = str(error)
                     self._say(f"cannot look after other workers: {complaint}")
-            if _file_id(self._database) != file:
-                self._database_gone()
-                break
         if storage is not None:
             storage.close()
 
@@ -117,11 +120,3 @@ class Maintenance(threading.Thread):
         )
         for rescue in rescues:
             self._say(rescue.describe())
-
-
-def _file_id(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -103,6 +103,20 @@ class Rescue:
         return line
 
 
+def is_held_up_by(
+    storage: WorkerStorage, worker: WorkerRecord, health: WorkerHealth, me: Identity
+) -> bool:
+    """Whether this worker keeps everybody from writing, itself included: it was suspended in the
+    middle of a write, for longer than its lease. It has to be ended before anything can be taken
+    from it.
+    """
+    return (
+        health == WorkerHealth.SILENT
+        and (worker.boot_id, worker.process_space) == (me.boot_id, me.process_space)
+        and storage.suspended_writer() == worker.pid
+    )
+
+
 def rescue_lost(
     storage: WorkerStorage,
     database: str,
@@ -127,10 +141,13 @@ def rescue_lost(
         if worker.id == except_for:
             continue
         health = processes.health_of(worker, me, clock.now())
-        if health == WorkerHealth.SILENT:
+        is_in_the_way = is_held_up_by(storage, worker, health, me)
+        if health == WorkerHealth.SILENT and not is_in_the_way:
             storage.rewrite_worker(worker.id)
         if not patience.is_over(worker, health):
             continue
+        if is_in_the_way:
+            tree.kill(worker.pid)
         # It may have come to its heartbeat while this one waited for its turn to write.
         if not storage.give_up(worker.id, worker.heartbeat_at):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from queuectl import processes
 from queuectl.config import Config
@@ -13,8 +14,8 @@ from queuectl.engine.execute import Executor
 from queuectl.engine.launcher import Launcher
 from queuectl.engine.lease import Lease
 from queuectl.engine.ledger import Ledger
-from queuectl.engine.maintenance import Maintenance
-from queuectl.engine.rescue import Patience, rescue_lost
+from queuectl.engine.maintenance import EVERY_SECONDS, Maintenance
+from queuectl.engine.rescue import ROUNDS_OF_SILENCE, Patience, rescue_lost
 from queuectl.engine.worker import Worker
 from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
@@ -125,17 +126,22 @@ def _rescue_first(
     say: Callable[[str], None],
 ) -> None:
     """What a lost worker held is due again before this one claims anything."""
+    patience = Patience()
     try:
-        for rescue in rescue_lost(
-            storage,
-            workspace.database,
-            policy=config.policy(),
-            clock=clock,
-            grace_seconds=config.kill_grace_seconds,
-            patience=Patience(),
-            myself=me,
-        ):
-            say(rescue.describe())
+        for _ in range(ROUNDS_OF_SILENCE):
+            for rescue in rescue_lost(
+                storage,
+                workspace.database,
+                policy=config.policy(),
+                clock=clock,
+                grace_seconds=config.kill_grace_seconds,
+                patience=patience,
+                myself=me,
+            ):
+                say(rescue.describe())
+            if storage.suspended_writer() is None:
+                break  # Else it could not even register.
+            time.sleep(EVERY_SECONDS)
     except OSError as error:
         say(f"cannot look after other workers: {error.strerror}")
 

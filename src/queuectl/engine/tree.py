@@ -140,6 +140,11 @@ if sys.platform != "win32":
             pass
 
 
+def kill(pid: int) -> None:
+    """Ends this one process at once, and nothing that it started."""
+    _send_one(pid, KILL)
+
+
 def _send_one(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)  # On Windows whatever the number, this ends it at once.

@@ -162,7 +162,10 @@ class JobLogs:
             follower.close()
 
     def remove(self, ids: Iterable[str]) -> int:
-        """Remove the logs of these jobs, and say how many there were. Raises EnvironmentFault."""
+        """Remove the logs of these jobs, and say how many there were.
+
+        Raises EnvironmentFault at the first one that cannot be removed; those before it are gone.
+        """
         removed = 0
         for id in ids:
             try:
@@ -173,6 +176,14 @@ class JobLogs:
                 raise _unusable(id, "removed", error) from error
             removed += 1
         return removed
+
+    def holds_any(self) -> bool:
+        """Whether any job has a log here."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return any(entry.name.endswith(_ENDING) for entry in entries)
+        except OSError:
+            return False
 
     def orphans(self, known: Callable[[list[str]], set[str]]) -> Iterator[str]:
         """The ids of logs whose job is gone. `known` says which of up to 500 ids are jobs."""

@@ -55,10 +55,48 @@ def _without_driver(error: ImportError) -> Exception:
     )
 
 
-def databases_in(folder: str) -> list[str]:
-    """The files in a folder that may be queues: databases of the kind that queues are kept in."""
+def fingerprint(location: str) -> object | None:
+    """Compares equal for as long as what a process has open is what others would open at
+    `location`. None when a part of the database is gone that is there while anybody has it open.
+    """
+    if is_url(location):
+        return location  # Nobody replaces a server unseen: its connections break.
+    from queuectl.storage.sqlite import files
+
+    return files.fingerprint(location)
+
+
+def refuse_emptied(location: str, *, used: bool) -> None:
+    """Raises DatabaseCorrupt when what is at `location` is empty and was not always: by what lies
+    beside it, or because the queue is known to have been `used`.
+    """
+    if is_url(location):
+        return
+    from queuectl.storage.sqlite.connection import refuse_emptied
+
+    refuse_emptied(location, used=used)
+
+
+def way_back(location: str) -> str:
+    """The commands for a shell that put a backup, called BACKUP there, in the queue's place. No
+    worker may run meanwhile.
+    """
+    if is_url(location):
+        return "pg_restore --clean BACKUP (see docs/guides/postgresql.md)"
+    from queuectl.storage.sqlite import files
+
+    return files.way_back(location)
+
+
+def databases_in(folder: str, *, besides: str) -> list[str]:
+    """The files in a folder that may be queues: databases of the kind that queues are kept in.
+
+    They are opened to see that, which must not be done with one that this process uses: `besides`.
+    """
     from queuectl.storage.sqlite.migrate import is_database
 
     return [
-        entry.path for entry in os.scandir(folder) if entry.is_file() and is_database(entry.path)
+        entry.path
+        for entry in os.scandir(folder)
+        if entry.path != besides and entry.is_file() and is_database(entry.path)
     ]

@@ -74,12 +74,29 @@ class JobStorage(Protocol):
     def requeue_dead(self, now: int) -> int:
         """Requeues everything that is dead, in several transactions; returns how many."""
 
-    def delete(self, job_ids: Sequence[str], states: Sequence[State]) -> None:
-        """Removes jobs in one of `states` with their attempts. All or none: raises WrongState."""
+    def delete(
+        self,
+        job_ids: Sequence[str],
+        states: Sequence[State],
+        remove_output: Callable[[Sequence[str]], object] | None = None,
+    ) -> None:
+        """Removes jobs in one of `states` with their attempts. All or none: raises WrongState.
 
-    def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
+        `remove_output` is called with the ids as the last step before the commit: while nobody else
+        can have a job of these ids, and when no more than the commit itself can fail. What it raises
+        keeps the jobs. When the process dies in between, jobs are left whose output is gone; the
+        other way round, the output of a new job with an old id would be removed.
+        """
+
+    def prune(
+        self,
+        states: Sequence[State],
+        before: int | None,
+        batch: int,
+        remove_output: Callable[[Sequence[str]], object] | None = None,
+    ) -> list[str]:
         """Removes up to `batch` jobs in `states` that ended before `before` (None: whenever),
-        with their attempts; returns their ids.
+        with their attempts; returns their ids. `remove_output` as for `delete`.
         """
 
     def count_prunable(self, states: Sequence[State], before: int | None) -> int:
@@ -159,6 +176,11 @@ class WorkerStorage(Protocol):
     def fence(self, worker_id: str) -> list[Claim]:
         """Gives a worker up for lost: from now on it can write nothing. Returns what it holds; for
         a worker given up already this writes nothing.
+        """
+
+    def suspended_writer(self) -> int | None:
+        """The process of this machine that was suspended in the middle of a write, and so keeps all
+        others from writing; None when there is none, or it cannot be told.
         """
 
     def rewrite_worker(self, worker_id: str) -> None:

@@ -56,6 +56,9 @@ class FakeStorage:
             )
         ]
 
+    def suspended_writer(self) -> int | None:
+        return None
+
     def rewrite_worker(self, worker_id: str) -> None:
         if self.is_full:
             raise DiskFull("the disk is full")

@@ -173,10 +173,19 @@ class PostgresJobStorage:
             self._db.ring()
         return requeued
 
-    def delete(self, job_ids: Sequence[str], states: Sequence[State]) -> None:
+    def delete(
+        self,
+        job_ids: Sequence[str],
+        states: Sequence[State],
+        remove_output: Callable[[Sequence[str]], object] | None = None,
+    ) -> None:
         def remove(job_id: str, state: State) -> None:
             table = "ended_jobs" if state in FINISHED else "jobs"
             self._db.execute(sql.DELETE.format(table), (job_id,))
+            if remove_output is not None and job_id == job_ids[-1]:
+                remove_output(
+                    job_ids
+                )  # While the ids are taken: it might be that of new jobs then.
 
         self._each(job_ids, states, "deleted", remove)
 
@@ -196,9 +205,19 @@ class PostgresJobStorage:
                 act(job_id, states[job_id])
         self._db.ring()
 
-    def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
+    def prune(
+        self,
+        states: Sequence[State],
+        before: int | None,
+        batch: int,
+        remove_output: Callable[[Sequence[str]], object] | None = None,
+    ) -> list[str]:
         values = {"states": [s.value for s in states], "before": before, "most": batch}
-        return [job_id for (job_id,) in self._db.fetch(sql.PRUNE, values)]
+        with self._db.transaction():
+            pruned = [job_id for (job_id,) in self._db.fetch(sql.PRUNE, values)]
+            if remove_output is not None and pruned:
+                remove_output(pruned)
+        return pruned
 
     def count_prunable(self, states: Sequence[State], before: int | None) -> int:
         values = {"states": [s.value for s in states], "before": before}

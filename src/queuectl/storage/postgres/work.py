@@ -174,6 +174,9 @@ class PostgresWorkerStorage:
             rows = self._db.fetch(sql.HELD_BY, {"worker_id": worker_id})
         return [Claim._make(row[:13]) for row in rows]
 
+    def suspended_writer(self) -> int | None:
+        return None  # A lock of a session is one on some rows; the fence waits for no other's.
+
     def rewrite_worker(self, worker_id: str) -> None:
         self._db.execute("UPDATE workers SET slots = slots WHERE id = %s", (worker_id,))
 

@@ -13,6 +13,9 @@ from queuectl.errors import CouldNotDo, EnvironmentFault
 from queuectl.storage.sqlite.connection import create_private, translated
 from queuectl.text import visible
 
+_ENDINGS = ("-journal", "-wal", "-shm", "")
+"""What SQLite may make of a copy. VACUUM writes with a rollback journal; only then it is in WAL mode."""
+
 _being_written: set[str] = set()
 """The unfinished copies of this process."""
 
@@ -100,14 +103,16 @@ def _remove_abandoned(path: str) -> None:
     have the same name, so that it cannot take another one, half written, for its own.
     """
     folder, name = os.path.split(path)
-    unfinished = re.compile(re.escape(name) + r"\.(\d{1,9})-[0-9a-f]{8}\.part")
+    beside = "|".join(filter(None, _ENDINGS))
+    unfinished = re.compile(rf"({re.escape(name)}\.(\d{{1,9}})-[0-9a-f]{{8}}\.part)(?:{beside})?")
     try:
         names = os.listdir(folder)
     except OSError:
         return  # Making the copy says what is wrong.
     for found in filter(None, map(unfinished.fullmatch, names)):
-        part = os.path.join(folder, found[0])
-        if part not in _being_written and not _is_another(int(found[1])):
+        # What SQLite keeps beside a copy may be left without it.
+        part = os.path.join(folder, found[1])
+        if part not in _being_written and not _is_another(int(found[2])):
             try:
                 _remove(part)
             except OSError:
@@ -122,7 +127,7 @@ def _is_another(pid: int) -> bool:
 
 
 def _remove(part: str) -> None:
-    for ending in ("-wal", "-shm", ""):
+    for ending in _ENDINGS:
         try:
             os.unlink(part + ending)
         except FileNotFoundError:

@@ -18,7 +18,7 @@ from queuectl.storage.sqlite.transactions import snapshot, transaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
@@ -207,7 +207,12 @@ class SqliteJobStorage:
                 if changed < _BATCH:
                     return requeued
 
-    def delete(self, job_ids: Sequence[str], states: Sequence[State]) -> None:
+    def delete(
+        self,
+        job_ids: Sequence[str],
+        states: Sequence[State],
+        remove_output: Callable[[Sequence[str]], object] | None = None,
+    ) -> None:
         with translated(self.path), transaction(self._db):
             for job_id in job_ids:
                 state = self._state_of(job_id)
@@ -218,8 +223,15 @@ class SqliteJobStorage:
                     (job_id,),
                 )
                 self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            self._remove_output(job_ids, remove_output)
 
-    def prune(self, states: Sequence[State], before: int | None, batch: int) -> list[str]:
+    def prune(
+        self,
+        states: Sequence[State],
+        before: int | None,
+        batch: int,
+        remove_output: Callable[[Sequence[str]], object] | None = None,
+    ) -> list[str]:
         condition, arguments = _prunable(states, before)
         with translated(self.path):
             # Looked for before the database is locked: what is old enough may be hard to find.
@@ -233,7 +245,22 @@ class SqliteJobStorage:
                     for (job_id,) in fetch(self._db, delete, [seq, *arguments]):
                         self._db.execute("DELETE FROM attempts WHERE seq = ?", (seq,))
                         pruned.append(job_id)
+                self._remove_output(pruned, remove_output)
         return pruned
+
+    def _remove_output(
+        self, job_ids: Sequence[str], remove: Callable[[Sequence[str]], object] | None
+    ) -> None:
+        """The last step before the commit of what removes these jobs.
+
+        Not after it: the ids are free then, and the output might be that of new jobs. A commit that
+        fails would leave jobs without their output. So all that it has to write is written before,
+        which is where a full disk is met; what is left is a page, and the removal makes room.
+        """
+        if remove is not None and job_ids:
+            self._db.require_files()
+            self._db.cache_flush()
+            remove(job_ids)
 
     def count_prunable(self, states: Sequence[State], before: int | None) -> int:
         condition, arguments = _prunable(states, before)

@@ -21,6 +21,7 @@ from queuectl.storage.sqlite.connection import (
 from queuectl.storage.sqlite.rows import worker_record
 from queuectl.storage.sqlite.transactions import snapshot, transaction
 from queuectl.storage.sqlite.watch import ChangeWatch
+from queuectl.storage.sqlite.writer import suspended_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,6 +173,9 @@ class SqliteWorkerStorage:
             self._db.execute(sql.FENCE, (self.clock.now(), worker_id))
             rows = fetch(self._db, sql.HELD_BY, (worker_id,))
         return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
+
+    def suspended_writer(self) -> int | None:
+        return suspended_writer(self.path)
 
     def rewrite_worker(self, worker_id: str) -> None:
         with translated(self.path), transaction(self._db):
