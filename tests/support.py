@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
+from queuectl.location import is_url
 from queuectl.processes import this_process
 from queuectl.storage.records import NewWorker
+from queuectl.storage.sqlite import writer
 from queuectl.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -312,3 +314,18 @@ def this_process_as_worker(id: str = "w", *, name: str | None = None, slots: int
         mode="foreground",
         lease_seconds=30,
     )
+
+
+def suspend(pid: int, sandbox: Sandbox) -> None:
+    """Suspends a worker, and not in the middle of a write: then it would hold up all others, until it
+    is ended for that.
+    """
+    state = Path(f"/proc/{pid}/stat")
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(
+            lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it stands still"
+        )
+        if is_url(sandbox.location) or writer.suspended_writer(sandbox.location) != pid:
+            return  # On a server it holds up at most those who want the same rows.
+        os.kill(pid, signal.SIGCONT)

@@ -13,7 +13,7 @@ import pytest
 
 from queuectl.engine import pidfile, stopping
 from queuectl.errors import CouldNotDo
-from tests.support import Sandbox, WorkerProcess, wait_until
+from tests.support import Sandbox, WorkerProcess, suspend, wait_until
 
 
 def start(sandbox: Sandbox, *options: str) -> int:
@@ -34,7 +34,7 @@ def _begin(sandbox: Sandbox, *words: str) -> WorkerProcess:
 
 def _fall_silent(sandbox: Sandbox, pid: int) -> None:
     """Suspends the worker for longer than its lease."""
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid, sandbox)
     wait_until(lambda: all(w.lease_left_seconds < 0 for w in sandbox.queue.workers()))
 
 
@@ -142,7 +142,7 @@ def test_a_worker_in_the_background_that_is_in_no_list_is_not_passed_over(
     """
     sandbox.configure(lease_seconds=2)
     pid = start(sandbox)
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid, sandbox)
     other = sandbox.start_worker()
     other.wait_for("was lost; took back 0 jobs")
     with monkeypatch.context() as patch:

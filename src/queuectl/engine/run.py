@@ -15,7 +15,7 @@ from queuectl.engine.launcher import Launcher
 from queuectl.engine.lease import Lease
 from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import EVERY_SECONDS, Maintenance
-from queuectl.engine.rescue import ROUNDS_OF_SILENCE, Patience, rescue_lost
+from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.engine.worker import Worker
 from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
@@ -128,7 +128,7 @@ def _rescue_first(
     """What a lost worker held is due again before this one claims anything."""
     patience = Patience()
     try:
-        for _ in range(ROUNDS_OF_SILENCE):
+        while True:
             for rescue in rescue_lost(
                 storage,
                 workspace.database,
@@ -139,8 +139,10 @@ def _rescue_first(
                 myself=me,
             ):
                 say(rescue.describe())
-            if storage.suspended_writer() is None:
-                break  # Else it could not even register.
+            others = {worker.pid for worker in storage.workers()}
+            if not others or storage.suspended_writer() not in others:
+                break
+            # It keeps this one from registering, too, until its lease is over and it is ended.
             time.sleep(EVERY_SECONDS)
     except OSError as error:
         say(f"cannot look after other workers: {error.strerror}")

@@ -19,7 +19,6 @@ from queuectl.errors import (
     QueueNotFound,
 )
 from queuectl.storage.sqlite import files, migrate
-from queuectl.storage.sqlite.writer import described
 from queuectl.text import typed, visible
 
 TYPE_CHECKING = False
@@ -262,7 +261,9 @@ def _translate(error: apsw.Error, location: str) -> QueuectlError:
             f"cannot open {path}", hint="Check the permissions of the file and of its folder."
         )
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
-        who, hint = described(path)
+        from queuectl.storage.sqlite.writer import described
+
+        who, hint = described(location)
         return DatabaseBusy(f"{path} was held by {who} for over {BUSY_SECONDS:.0f} seconds", hint)
     if isinstance(error, apsw.SQLError) and "no such" in str(error):
         return DatabaseForeign(

@@ -21,7 +21,6 @@ from queuectl.storage.sqlite.connection import (
 from queuectl.storage.sqlite.rows import worker_record
 from queuectl.storage.sqlite.transactions import snapshot, transaction
 from queuectl.storage.sqlite.watch import ChangeWatch
-from queuectl.storage.sqlite.writer import suspended_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,6 +174,8 @@ class SqliteWorkerStorage:
         return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
 
     def suspended_writer(self) -> int | None:
+        from queuectl.storage.sqlite.writer import suspended_writer
+
         return suspended_writer(self.path)
 
     def rewrite_worker(self, worker_id: str) -> None:
