@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
-from queuectl.location import is_url
 from queuectl.processes import this_process
 from queuectl.storage.records import NewWorker
 from queuectl.storage.sqlite import writer
+from queuectl.text import is_url
 from queuectl.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]

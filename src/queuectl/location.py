@@ -7,7 +7,7 @@ form for that, without the password, and the same for every way to write it.
 from __future__ import annotations
 
 from queuectl.errors import InvalidInput
-from queuectl.text import visible
+from queuectl.text import is_url, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +19,6 @@ SCHEMA = "queuectl"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")
 _LONGEST_SCHEMA = 63
 """Bytes of a name in PostgreSQL; a longer one is cut silently."""
-
-
-def is_url(location: str) -> bool:
-    """Whether a location names a server, and not a file."""
-    return location.startswith(("postgresql://", "postgres://"))
 
 
 class Url:

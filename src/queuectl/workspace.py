@@ -10,8 +10,7 @@ import os
 
 from queuectl.disk import holds_something
 from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
-from queuectl.location import identity, is_url, readable, with_schema
-from queuectl.text import typed, visible
+from queuectl.text import is_url, typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ class Workspace:
         # One name for one queue: else it would have two pidfiles, and the commands of one worker
         # would not carry the mark that the other looks for.
         if is_url(location):
+            from queuectl.location import identity
+
             self.location = location
             self.database = identity(location)
             self.folder = _folder_of(self.database)
@@ -139,6 +140,8 @@ def find(
     if not named:
         found, config = _nearest(config, start or current_folder())
     if is_url(found):
+        from queuectl.location import with_schema
+
         found = with_schema(found, schema, environ)
     elif schema is not None:
         raise InvalidInput(
@@ -183,6 +186,8 @@ def _url_in(config: str) -> str | None:
 def _folder_of(database: str) -> str:
     """This machine's folder for a queue on a server."""
     from hashlib import sha256
+
+    from queuectl.location import readable
 
     home = os.environ.get("QUEUECTL_HOME")
     if not home:

@@ -12,10 +12,10 @@ from queuectl.jobs.job import NewJob
 from queuectl.jobs.job_view import Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import SUCCEEDED, Outcome, Policy, exited, judge
-from queuectl.location import is_url
 from queuectl.storage import open_job_storage, open_worker_storage
 from queuectl.storage.job_storage import JobStorage, WorkerStorage
 from queuectl.storage.records import NewWorker, Settlement
+from queuectl.text import is_url
 from tests import postgres
 
 KINDS = ("sqlite", "postgres")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from queuectl.errors import InvalidInput
-from queuectl.location import SCHEMA, Url, identity, is_url, readable, with_schema
+from queuectl.location import SCHEMA, Url, identity, readable, with_schema
+from queuectl.text import is_url
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,14 @@ def _names_secret(position: int) -> bool:
         return False
     if not equals:
         url = "".join(sys.argv[position + 1 : position + 2])
-    if not url.startswith("postgres"):
+    from queuectl.text import is_url
+
+    if not is_url(url):
         return False
-    from queuectl.location import Url, is_url
+    from queuectl.location import Url
 
     try:
-        return is_url(url) and bool(Url(url).secrets)
+        return bool(Url(url).secrets)
     except InvalidInput:
         return False  # It is refused soon, without being repeated.
 

@@ -10,8 +10,7 @@ import os
 
 from queuectl.config.settings import SETTINGS, Setting
 from queuectl.errors import InvalidInput
-from queuectl.location import identity, is_url
-from queuectl.text import nearest, visible
+from queuectl.text import is_url, nearest, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +113,11 @@ def show(value: Value) -> str:
 
 def shown(value: Value) -> Value:
     """A value as a program may be told it."""
-    return identity(value) if isinstance(value, str) and is_url(value) else _plain(value)
+    if not isinstance(value, str) or not is_url(value):
+        return _plain(value)
+    from queuectl.location import identity
+
+    return identity(value)
 
 
 def set_value(path: str, name: str, text: str) -> Value:

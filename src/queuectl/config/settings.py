@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from queuectl.errors import InvalidInput
 from queuectl.jobs import limits
-from queuectl.location import Url
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -224,6 +223,8 @@ def _may_be_url(text: str) -> bool:
     """Whether it is a URL, or nothing: then the queue is where it would be without the setting."""
     if not text:
         return True
+    from queuectl.location import Url
+
     try:
         Url(text)
     except InvalidInput:

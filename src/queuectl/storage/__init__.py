@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.location import is_url
+from queuectl.text import is_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

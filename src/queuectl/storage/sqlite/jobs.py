@@ -6,7 +6,6 @@ import apsw
 
 from queuectl.disk import holds_something
 from queuectl.jobs.lifecycle import FINISHED, State, may, sources
-from queuectl.storage import refusals
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import (
     connect,
@@ -78,11 +77,15 @@ class SqliteJobStorage:
         try:
             self._db.executemany(sql.INSERT_JOB, rows())
         except apsw.ConstraintError:
+            from queuectl.storage import refusals
+
             raise refusals.duplicate_id(current) from None
 
     # ---- looking
 
     def resolve(self, reference: str) -> str:
+        from queuectl.storage import refusals
+
         try:
             reference.encode()
         except UnicodeEncodeError:
@@ -180,6 +183,8 @@ class SqliteJobStorage:
                         (now, job_id),
                     )
                 else:
+                    from queuectl.storage import refusals
+
                     raise refusals.wrong_state(
                         job_id, state, "cancelled", (*sources("cancel"), State.PROCESSING)
                     )
@@ -190,6 +195,8 @@ class SqliteJobStorage:
             for job_id in job_ids:
                 state = self._state_of(job_id)
                 if state not in states:
+                    from queuectl.storage import refusals
+
                     raise refusals.wrong_state(job_id, state, "requeued", states)
                 self._db.execute(_REQUEUE + " WHERE id = ?2", (now, job_id))
 
@@ -217,6 +224,8 @@ class SqliteJobStorage:
             for job_id in job_ids:
                 state = self._state_of(job_id)
                 if state not in states:
+                    from queuectl.storage import refusals
+
                     raise refusals.wrong_state(job_id, state, "deleted", states)
                 self._db.execute(
                     "DELETE FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
@@ -317,6 +326,8 @@ class SqliteJobStorage:
     def _state_of(self, job_id: str) -> State:
         state = self._state(job_id)
         if state is None:
+            from queuectl.storage import refusals
+
             raise refusals.job_not_found(job_id)
         return state
 
