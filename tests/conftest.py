@@ -42,7 +42,7 @@ what is lost. `make soak` runs the others there, too.
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is tried with real workers and commands is tried on every database, unless a test is about
-    a file (`sqlite_only`) or chooses for itself.
+    a file, or about what no database does (`sqlite_only`), or chooses for itself.
     """
     marks = list(metafunc.definition.iter_markers())
     chosen = any(mark.name == "parametrize" and mark.args[0] == "sandbox" for mark in marks)

@@ -98,6 +98,7 @@ def test_a_finished_command_of_a_stuck_worker_is_not_settled_late(sandbox: Sandb
     assert sandbox.marks() == ["start", "end", "start", "end"]
 
 
+@pytest.mark.sqlite_only("it is about the log; the tests before this one are tried on both")
 def test_a_stuck_worker_cuts_nothing_out_of_a_later_runs_log(sandbox: Sandbox) -> None:
     """When it wakes, it leaves the log alone in which another worker's run of the job has its part
     by now: all that this run wrote is there, and nothing else; the lost run has one closing line.
