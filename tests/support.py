@@ -19,6 +19,8 @@ from queuectl.jobs.lifecycle import State
 from queuectl.processes import this_process
 from queuectl.storage.records import NewWorker
 from queuectl.storage.sqlite import writer
+from queuectl.text import is_url
+from queuectl.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -97,12 +99,23 @@ class WorkerProcess:
 class Sandbox:
     """A queue in `folder`. What is done to it goes through the command line or the Python API."""
 
-    def __init__(self, folder: Path, *, files: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, files: Path | None = None, url: str = "") -> None:
         self.folder = folder
         self.files = files or folder
         """Where scripts and their marks are kept; beside the queue, unless that has no room."""
         self.database = folder / "queuectl.db"
+        """Where the queue is, unless it is on a server."""
+        self.location = url or str(self.database)
         self.environ = {**clean_environment(), _MARK: str(folder)}
+        if url:
+            self.environ |= {
+                "QUEUECTL_DATABASE_URL": url,
+                "QUEUECTL_HOME": os.environ["QUEUECTL_HOME"],
+            }
+            # Its files are in the same place as those of a queue in a file.
+            of_this_queue = Path(Workspace(url).folder)
+            of_this_queue.parent.mkdir(exist_ok=True)
+            of_this_queue.symlink_to(folder)
         self.workers: list[WorkerProcess] = []
         self._queue: JobQueue | None = None
 
@@ -111,7 +124,7 @@ class Sandbox:
     @property
     def queue(self) -> JobQueue:
         if self._queue is None:
-            self._queue = JobQueue.open(self.database)
+            self._queue = JobQueue.open(self.location)
         return self._queue
 
     def close_queue(self) -> None:
@@ -264,9 +277,9 @@ class Sandbox:
 
 
 @contextmanager
-def new_sandbox(folder: Path, *, files: Path | None = None) -> Iterator[Sandbox]:
+def new_sandbox(folder: Path, *, files: Path | None = None, url: str = "") -> Iterator[Sandbox]:
     """A sandbox whose processes are gone afterwards, whatever happens."""
-    sandbox = Sandbox(folder, files=files)
+    sandbox = Sandbox(folder, files=files, url=url)
     try:
         yield sandbox
     finally:
@@ -313,6 +326,6 @@ def suspend(pid: int, sandbox: Sandbox) -> None:
         wait_until(
             lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it stands still"
         )
-        if writer.suspended_writer(str(sandbox.database)) != pid:
-            return
+        if is_url(sandbox.location) or writer.suspended_writer(sandbox.location) != pid:
+            return  # On a server it holds up at most those who want the same rows.
         os.kill(pid, signal.SIGCONT)

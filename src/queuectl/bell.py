@@ -25,6 +25,10 @@ else:
             """Lets `wait` end also when there is something to read from this descriptor."""
             self._poll.register(descriptor, select.POLLIN)
 
+        def forget(self, descriptor: int) -> None:
+            """What is there to read from it ends no wait any more."""
+            self._poll.unregister(descriptor)
+
         def ring(self) -> None:
             """Ends the wait, or the next one. Never blocks."""
             try:

@@ -23,3 +23,14 @@ def sync_folder(path: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def holds_something(path: str) -> bool:
+    """Whether there is more than an empty file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # Opening it says what is wrong.
+    return found.st_size > 0 or not os.path.isfile(path)

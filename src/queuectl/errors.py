@@ -117,6 +117,12 @@ class DatabaseTooNew(DatabaseError):
     code = "database_too_new"
 
 
+class DatabaseUnreachable(DatabaseError):
+    """The database server does not answer, went away meanwhile, or does not let us in."""
+
+    code = "database_unreachable"
+
+
 class DatabaseReadOnly(DatabaseError):
     """The database, or its folder, may not be written."""
 

@@ -49,7 +49,7 @@ _PRUNE_BATCH = 1_000
 
 
 class JobQueue:
-    """A queue of shell commands in one SQLite file.
+    """A queue of shell commands, in one SQLite file or on a PostgreSQL server.
 
     Make one with `open`, and use it as a context manager or call `close`. One thread at a time
     may use it; any number of processes may have the same queue open.
@@ -68,8 +68,9 @@ class JobQueue:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None, *, create: bool = True) -> JobQueue:
-        """The queue at `path`, else where QUEUECTL_DB_PATH says, else the nearest one from the
-        current folder upwards; made if there is none, unless `create` is false.
+        """The queue at `path`, a file or a URL, else where QUEUECTL_DATABASE_URL or QUEUECTL_DB_PATH
+        says, else the nearest one from the current folder upwards; made if there is none, unless
+        `create` is false.
 
         Raises QueueNotFound when there is none and `create` is false.
         """
@@ -107,8 +108,13 @@ class JobQueue:
                 )
             refuse_emptied_queue(self.workspace)
             workspace = self.workspace if self._create else self.workspace.require()
-            self._opened = open_job_storage(workspace.database, create=self._create)
+            self._opened = open_job_storage(workspace.location, create=self._create)
         return self._opened
+
+    @property
+    def created(self) -> bool:
+        """Whether there was no queue, and it was made when it was opened here."""
+        return self._storage.created
 
     @property
     def config(self) -> Config:

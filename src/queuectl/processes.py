@@ -221,9 +221,16 @@ def health_of(worker: WorkerRecord, me: Identity, now: int) -> WorkerHealth:
         return WorkerHealth.ALIVE if worker.lease_left_seconds > 0 else WorkerHealth.SILENT
     if worker.host == me.host:
         return WorkerHealth.LOST  # The machine was started anew since.
+    if worker.lease_is_shared:
+        return WorkerHealth.ALIVE if worker.lease_left_seconds > 0 else WorkerHealth.SILENT
     # Another machine, whose clock is not ours: only the wall clock of its heartbeat is left.
     silent_seconds = (now - worker.heartbeat_at) / 1e6
     return WorkerHealth.ALIVE if silent_seconds < 2 * worker.lease_seconds else WorkerHealth.SILENT
+
+
+def is_elsewhere(worker: WorkerRecord) -> bool:
+    """Whether a registered worker runs on another machine than this process."""
+    return worker.lease_is_shared and worker.host != host_name()
 
 
 def living(workers: Iterable[WorkerRecord]) -> list[WorkerRecord]:

@@ -38,6 +38,14 @@ def visible(text: str, limit: int | None = None) -> str:
     return "".join(_escape(c) if c in _INVISIBLE or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
+def is_url(location: str) -> bool:
+    """Whether a location names a server, and not a file.
+
+    The rest about URLs is in `location`, which nobody loads for a queue in a file.
+    """
+    return location.startswith(("postgresql://", "postgres://"))
+
+
 def typed(*words: str) -> str:
     """The words as they can be typed: an id or a path may hold what a shell takes apart."""
     import shlex

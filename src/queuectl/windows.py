@@ -88,10 +88,10 @@ def started_as() -> str:
     return os.environ.get(_ROLE, "")
 
 
-def environment(database: str) -> dict[str, str]:
-    """What a worker hands on to all its commands."""
-    kept = {name: value for name, value in os.environ.items() if name != _ROLE}
-    return {**kept, "QUEUECTL_DB_PATH": database}
+def environment(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """What a worker hands on to all its commands, with `variables`; without those that are None."""
+    kept = {n: value for n, value in os.environ.items() if n != _ROLE and n not in variables}
+    return {**kept, **{n: value for n, value in variables.items() if value is not None}}
 
 
 if sys.platform == "win32":
@@ -330,6 +330,9 @@ if sys.platform == "win32":
 
         def listen(self, descriptor: int) -> None:
             """There is nothing else to wait for here."""
+
+        def forget(self, descriptor: int) -> None:
+            """Nothing else was waited for."""
 
         def ring(self) -> None:
             """Ends the wait, or the next one. Never blocks."""

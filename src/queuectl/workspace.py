@@ -1,22 +1,31 @@
-"""Which queue is meant, and where its files are: everything lies beside the database."""
+"""Which queue is meant, and where its files are: beside the database, where that is a file.
+
+Of a queue on a server each machine has a folder for what belongs to it alone: the output of the jobs
+that it ran, its pidfile, its worker log.
+"""
 
 from __future__ import annotations
 
 import os
 
+from queuectl.disk import holds_something
 from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
-from queuectl.text import typed, visible
+from queuectl.text import is_url, typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DATABASE = "queuectl.db"
+CONFIG = "queuectl_config.json"
 
 
 class Workspace:
-    """The files of one queue. `exists` is whether its database does, and is more than an empty
-    file; `option` is the path that `--db` gave for it.
+    """The files of one queue at `location`, a path or a URL.
+
+    `location` is what opens it, and may hold a password; `database` names it wherever it is shown or
+    compared. `exists` is whether its file does, and is more than an empty one; what a server has is
+    not known before it is asked. `option` is what `--db` gave for it.
     """
 
     __slots__ = (
@@ -24,6 +33,7 @@ class Workspace:
         "database",
         "exists",
         "folder",
+        "location",
         "logs",
         "option",
         "pidfile",
@@ -31,22 +41,58 @@ class Workspace:
     )
 
     def __init__(
-        self, database: str, config: str | None = None, *, option: str | None = None
+        self, location: str, config: str | None = None, *, option: str | None = None
     ) -> None:
         self.option = option
-        # The real path: two names of one queue must not have two pidfiles, and the commands of one
-        # worker must carry the mark that the other looks for.
-        self.database = os.path.realpath(database)
-        self.folder = os.path.dirname(self.database)
-        self.config = os.path.abspath(config or os.path.join(self.folder, "queuectl_config.json"))
+        # One name for one queue: else it would have two pidfiles, and the commands of one worker
+        # would not carry the mark that the other looks for.
+        if is_url(location):
+            from queuectl.location import identity
+
+            self.location = location
+            self.database = identity(location)
+            self.folder = _folder_of(self.database)
+            self.exists = False
+        else:
+            self.location = self.database = os.path.realpath(location)
+            self.folder = os.path.dirname(self.database)
+            self.exists = holds_something(self.database)
+        self.config = os.path.abspath(config or os.path.join(self.folder, CONFIG))
         self.logs = os.path.join(self.folder, "job_logs")
         self.pidfile = os.path.join(self.folder, "queuectl.pid")
         self.worker_log = os.path.join(self.folder, "queuectl.log")
-        self.exists = _holds_something(self.database)
+
+    @property
+    def is_remote(self) -> bool:
+        """The queue is on a server, and this folder is not all there is of it."""
+        return is_url(self.location)
+
+    def make_folder(self) -> Workspace:
+        """This workspace, with a folder for its files. Raises EnvironmentFault."""
+        if self.is_remote and not os.path.isdir(self.folder):
+            try:
+                os.makedirs(os.path.dirname(self.folder), mode=0o700, exist_ok=True)
+                os.mkdir(self.folder, 0o700)
+            except FileExistsError:
+                pass  # Another process was quicker.
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"cannot make the folder {visible(self.folder)}: {error.strerror}",
+                    hint="Another one for the files of queues can be named with QUEUECTL_HOME.",
+                ) from None
+        return self
+
+    def variables(self) -> dict[str, str | None]:
+        """What a command of this queue is told, so that it can put jobs in; None: to be left out."""
+        told: dict[str, str | None] = {"QUEUECTL_DB_PATH": self.database}
+        told["QUEUECTL_DATABASE_URL"] = self.location if self.is_remote else None
+        if self.is_remote:
+            told["QUEUECTL_CONFIG_PATH"] = self.config
+        return told
 
     def require(self) -> Workspace:
         """This workspace, when there is a queue in it; raises QueueNotFound when there is none."""
-        if not self.exists:
+        if not self.exists and not self.is_remote:
             what = "there is no queue at {}"
             if os.path.lexists(self.database):
                 what = "{} is empty: there is no queue in it"
@@ -64,42 +110,91 @@ class Workspace:
         return environ.get("QUEUECTL_JOB_ID") or None
 
 
-def _holds_something(path: str) -> bool:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # Opening it says what is wrong.
-    return found.st_size > 0 or not os.path.isfile(path)
-
-
 def find(
-    path: str | None, *, environ: Mapping[str, str] = os.environ, start: str | None = None
+    location: str | None,
+    *,
+    schema: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    start: str | None = None,
 ) -> Workspace:
-    """The queue that is meant: `path`, else QUEUECTL_DB_PATH, else the nearest one upwards.
+    """The queue that is meant: `location`, else what QUEUECTL_DATABASE_URL or QUEUECTL_DB_PATH says,
+    else the nearest one upwards.
 
-    Where no path is given, the search begins in `start` (the current folder) and goes up through
-    its parents, as git finds its repository. If there is none at all, it is the one that would be
-    made in `start`.
+    Where nothing is given, the search begins in `start` (the current folder) and goes up through its
+    parents, as git finds its repository: a folder's configuration may name a `database_url`, or its
+    queue is a file. If there is none at all, it is the one that would be made in `start`. `schema` is
+    for a queue on a server.
     """
-    if path == "":
+    if location == "":
         # Rather an unset variable of a script than the wish for another queue.
         raise InvalidInput("the path of the database is empty", hint="Name a file after --db.")
+    url = environ.get("QUEUECTL_DATABASE_URL")
+    if url and not location and not is_url(url):
+        raise InvalidInput(
+            "QUEUECTL_DATABASE_URL holds no URL of PostgreSQL",
+            hint="It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE.",
+        )
     config = environ.get("QUEUECTL_CONFIG_PATH")
-    named = path or environ.get("QUEUECTL_DB_PATH")
-    if named:
-        return Workspace(named, config, option=path)
-    start = start or current_folder()
+    named = location or url or environ.get("QUEUECTL_DB_PATH")
+    found = named or ""
+    if not named:
+        found, config = _nearest(config, start or current_folder())
+    if is_url(found):
+        from queuectl.location import with_schema
+
+        found = with_schema(found, schema, environ)
+    elif schema is not None:
+        raise InvalidInput(
+            f"--schema is for a queue on PostgreSQL, and this one is a file: {visible(found)}",
+            hint="Name the server with --db or QUEUECTL_DATABASE_URL.",
+        )
+    return Workspace(found, config, option=location)
+
+
+def _nearest(config: str | None, start: str) -> tuple[str, str | None]:
+    """Where the queue is, and its configuration if that is not beside it."""
+    url = _url_in(config) if config else None
+    if url:
+        return url, config
     folder = start
     while True:
+        url = None if config else _url_in(os.path.join(folder, CONFIG))
+        if url:
+            return url, os.path.join(folder, CONFIG)
         candidate = os.path.join(folder, DATABASE)
         if os.path.lexists(candidate):
-            return Workspace(candidate, config)
+            return candidate, config
         parent = os.path.dirname(folder)
         if parent == folder:
-            return Workspace(os.path.join(start, DATABASE), config)
+            return os.path.join(start, DATABASE), config
         folder = parent
+
+
+def _url_in(config: str) -> str | None:
+    """The `database_url` of a configuration file, if it has one that can be one."""
+    try:
+        with open(config, "rb") as file:
+            if b"database_url" not in file.read():
+                return None  # Before `json` is loaded, which every enqueue would have to wait for.
+    except OSError:
+        return None  # Whoever needs the settings says what is wrong with it.
+    from queuectl.config import Config
+
+    return Config.load(config, {}).database_url or None
+
+
+def _folder_of(database: str) -> str:
+    """This machine's folder for a queue on a server."""
+    from hashlib import sha256
+
+    from queuectl.location import readable
+
+    home = os.environ.get("QUEUECTL_HOME")
+    if not home:
+        state = os.environ.get("XDG_STATE_HOME") or os.path.join("~", ".local", "state")
+        home = os.path.join(os.path.expanduser(state), "queuectl")
+    name = f"{readable(database)}-{sha256(database.encode()).hexdigest()[:10]}"
+    return os.path.join(os.path.abspath(home), name)
 
 
 def current_folder() -> str:

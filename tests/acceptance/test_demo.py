@@ -13,6 +13,8 @@ import pytest
 
 from tests.support import PATIENCE_SECONDS, Sandbox, new_sandbox
 
+pytestmark = pytest.mark.sqlite_only("a demo makes a queue of its own, which is a file")
+
 
 @pytest.fixture
 def stage(sandbox: Sandbox) -> Sandbox:
@@ -35,7 +37,11 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     """One demo for several tests, run where the environment says other things."""
     with new_sandbox(tmp_path_factory.mktemp("tour")) as stage:
         stage.environ["TMPDIR"] = str(stage.folder)
-        env = {"QUEUECTL_DB_PATH": str(stage.database), "QUEUECTL_MAX_RETRIES": "0"}
+        env = {
+            "QUEUECTL_DB_PATH": str(stage.database),
+            "QUEUECTL_DATABASE_URL": "postgresql://nobody@nowhere.invalid/none",
+            "QUEUECTL_MAX_RETRIES": "0",
+        }
         ran = stage.run("demo", env=env, seconds=120)
         assert ran.returncode == 0, ran
         (folder,) = stage.folder.glob("queuectl-demo-*")

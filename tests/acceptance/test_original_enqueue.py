@@ -42,6 +42,7 @@ def test_list_by_state(prompt: Prompt) -> None:
     assert done not in listed
 
 
+@pytest.mark.sqlite_only("it is about how a command is read, before any database sees it")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_enqueue_from_a_command_file(prompt: Prompt, encoding: str) -> None:
     """A command file is read as every Windows PowerShell writes it: with a BOM and CRLF or without."""

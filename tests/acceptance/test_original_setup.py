@@ -13,6 +13,7 @@ def test_requirements_bring_queuectl_itself() -> None:
     assert (ROOT / "requirements.txt").read_text() == "-e .[dev]\n"
 
 
+@pytest.mark.sqlite_only("it is about the place of the file")
 def test_init_makes_the_database_in_the_current_folder(prompt: Prompt) -> None:
     """`init` creates queuectl.db where it is run, in WAL mode."""
     prompt.types("python main.py init")
@@ -21,6 +22,7 @@ def test_init_makes_the_database_in_the_current_folder(prompt: Prompt) -> None:
     assert header[18:20] == b"\x02\x02", "these two bytes say that the file is in WAL mode"
 
 
+@pytest.mark.sqlite_only("it is about the place of the file")
 def test_the_environment_chooses_the_database(prompt: Prompt, tmp_path: Path) -> None:
     """QUEUECTL_DB_PATH overrides the path of the database, for `init` and for what follows it."""
     elsewhere = tmp_path / "path" / "to" / "queuectl.db"

@@ -388,6 +388,7 @@ HEAVY = (
     "typing dataclasses json datetime pathlib uuid subprocess logging shlex importlib.metadata inspect"
     " socket rich psutil random contextlib tempfile sqlite3 queuectl.job_logs queuectl.jobs.when"
     " queuectl.jobs.duration queuectl.jobs.job_view queuectl.storage.job_storage"
+    " queuectl.storage.refusals queuectl.storage.postgres queuectl.location psycopg2"
 ).split()
 
 
@@ -398,6 +399,10 @@ HEAVY = (
         (["enqueue", "--command", "true", "--priority", "3", "--max-retries", "1"], HEAVY),
         (["--help"], [*HEAVY, "argparse", "apsw", "re"]),
         (["status"], [name for name in HEAVY if name != "socket"]),
+        (
+            ["worker-start", "--drain"],
+            ["queuectl.storage.postgres", "queuectl.location", "psycopg2"],
+        ),
     ],
 )
 def test_frequent_commands_load_little(tmp_path: Path, words: list[str], heavy: list[str]) -> None:

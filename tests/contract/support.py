@@ -15,8 +15,10 @@ from queuectl.jobs.outcome import SUCCEEDED, Outcome, Policy, exited, judge
 from queuectl.storage import open_job_storage, open_worker_storage
 from queuectl.storage.job_storage import JobStorage, WorkerStorage
 from queuectl.storage.records import NewWorker, Settlement
+from queuectl.text import is_url
+from tests import postgres
 
-KINDS = ("sqlite",)
+KINDS = ("sqlite", "postgres")
 """The databases on which every test of the contract runs."""
 
 START = 1_795_521_600_000_000  # 2026-11-24T12:00:00Z
@@ -30,10 +32,10 @@ FAILED = exited(1)
 class MovableClock(Clock):
     """A clock that stands still until the test moves it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self.wall = START
         # Real ones to begin with: whoever looks at workers without a clock of the test's has those.
-        self.elapsed = Clock().ticks()
+        self.elapsed = Clock().now() if shared else Clock().ticks()
 
     def now(self) -> int:
         return self.wall
@@ -63,7 +65,7 @@ class Database:
         self._opened.append(storage)
         return storage
 
-    def open_work(self, clock: Clock) -> WorkerStorage:
+    def open_work(self, clock: Clock | None) -> WorkerStorage:
         storage = open_worker_storage(self.location, clock)
         self._opened.append(storage)
         return storage
@@ -76,8 +78,8 @@ class Database:
 @contextmanager
 def new_database(kind: str, folder: Path) -> Iterator[Database]:
     """An empty database of one of `KINDS`; `folder` is for its files."""
-    assert kind == "sqlite"
-    database = Database(str(folder / "queuectl.db"))
+    location = str(folder / "queuectl.db") if kind == "sqlite" else postgres.needed().new_schema()
+    database = Database(location)
     try:
         yield database
     finally:
@@ -135,7 +137,7 @@ class Pair:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.clock = MovableClock()
+        self.clock = MovableClock(shared=is_url(database.location))
         self.jobs = database.open_jobs()
         self.work = database.open_work(self.clock)
 

@@ -10,6 +10,9 @@ from queuectl.errors import QueuectlError
 from queuectl.jobs.lifecycle import State
 from tests.contract.support import FAILED, START, Database, MovableClock, Pair, ids_of, new_worker
 
+# A server is backed up with its own tools, and says so.
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def used(pair: Pair) -> Pair:
@@ -40,6 +43,7 @@ def test_changes_tells_when_somebody_else_wrote(pair: Pair) -> None:
     assert pair.jobs.changes() not in seen
 
 
+@on_sqlite
 def test_a_backup_is_the_queue_as_it_was(used: Pair, tmp_path: Path) -> None:
     """The copy holds every job, attempt and worker, passes the check, and goes on by itself."""
     before = used.everything()
@@ -59,6 +63,7 @@ def test_a_backup_is_the_queue_as_it_was(used: Pair, tmp_path: Path) -> None:
     copy.database.close()
 
 
+@on_sqlite
 def test_a_backup_is_private(used: Pair, tmp_path: Path) -> None:
     """Only its owner may read the copy: commands and their variables are in it."""
     target = tmp_path / "backup.db"
@@ -78,6 +83,7 @@ def test_a_backup_replaces_nothing(used: Pair, tmp_path: Path) -> None:
     assert used.jobs.check() == []
 
 
+@on_sqlite
 def test_a_backup_is_of_one_moment(used: Pair, tmp_path: Path) -> None:
     """While others write, the copy holds whole transactions: all jobs of a call, or none of them."""
     copied = threading.Event()

@@ -13,6 +13,9 @@ from tests.contract.support import KINDS, POLICY, SECOND
 
 LEGAL = {(source, target) for move in MOVES for source in move.sources for target in move.targets}
 
+EXAMPLES = {"sqlite": 80, "postgres": 40}
+"""How many sequences are tried: each takes a server ten times as long."""
+
 
 class QueueMachine(QueueVerbs):
     """Says after each verb what must hold."""
@@ -109,7 +112,7 @@ def test_the_storage_does_as_the_model_says(kind: str) -> None:
     run_state_machine_as_test(
         lambda: QueueMachine(kind),  # type: ignore[arg-type] # any factory will do
         settings=settings(
-            max_examples=80,
+            max_examples=EXAMPLES[kind],
             stateful_step_count=40,
             deadline=None,
             # To explain a failure takes minutes more than to find and to shorten it.

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,28 @@ from queuectl.storage import (
     refuse_emptied,
     way_back,
 )
-from tests.contract.support import START, MovableClock, Pair, new_job, new_worker
+from tests.contract.support import (
+    START,
+    Database,
+    MovableClock,
+    Pair,
+    new_database,
+    new_job,
+    new_worker,
+)
 from tests.support import ROOT
 
 if sys.platform != "win32":
     import resource
 
 DELETABLE = [State.PENDING]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A queue in a file, of which this is about: a server keeps its own."""
+    with new_database("sqlite", tmp_path) as database:
+        yield database
 
 
 @pytest.fixture

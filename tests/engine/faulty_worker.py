@@ -22,6 +22,10 @@ from queuectl.engine.launcher import Launcher
 from queuectl.engine.ledger import Ledger
 from queuectl.storage.sqlite.work import SqliteWorkerStorage
 
+Storage: Any = SqliteWorkerStorage
+if "QUEUECTL_DATABASE_URL" in os.environ:
+    from queuectl.storage.postgres.work import PostgresWorkerStorage as Storage
+
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -60,20 +64,20 @@ def _settles(arguments: tuple[Any, ...], result: Any) -> bool:
 
 
 POINTS: dict[str, tuple[Any, str, str, Condition]] = {
-    "before claim commit": (SqliteWorkerStorage, "_claim", "after", lambda a, result: bool(result)),
-    "after claim commit": (SqliteWorkerStorage, "exchange", "after", _claims),
+    "before claim commit": (Storage, "_claim", "after", lambda a, result: bool(result)),
+    "after claim commit": (Storage, "exchange", "after", _claims),
     "before spawn": (Launcher, "start", "before", _always),
     "after spawn": (Launcher, "start", "after", _always),
     "before settlement is handed over": (Ledger, "settle", "before", _always),
-    "before settle commit": (SqliteWorkerStorage, "_settle", "after", _always),
-    "after settle commit": (SqliteWorkerStorage, "exchange", "after", _settles),
-    "after any exchange": (SqliteWorkerStorage, "exchange", "after", _always),
-    "before give back": (SqliteWorkerStorage, "give_back", "before", _always),
-    "after give back": (SqliteWorkerStorage, "give_back", "after", _always),
-    "before fence": (SqliteWorkerStorage, "fence", "before", _always),
-    "after fence": (SqliteWorkerStorage, "fence", "after", _always),
-    "before rescue": (SqliteWorkerStorage, "rescue", "before", _always),
-    "after rescue": (SqliteWorkerStorage, "rescue", "after", _always),
+    "before settle commit": (Storage, "_settle", "after", _always),
+    "after settle commit": (Storage, "exchange", "after", _settles),
+    "after any exchange": (Storage, "exchange", "after", _always),
+    "before give back": (Storage, "give_back", "before", _always),
+    "after give back": (Storage, "give_back", "after", _always),
+    "before fence": (Storage, "fence", "before", _always),
+    "after fence": (Storage, "fence", "after", _always),
+    "before rescue": (Storage, "rescue", "before", _always),
+    "after rescue": (Storage, "rescue", "after", _always),
 }
 """Each point: the call it is at, before or after that call, and which of its calls are meant."""
 
@@ -108,9 +112,9 @@ def watch_threads() -> None:
     inside: dict[int, tuple[int, str]] = {}
 
     def watched(name: str) -> Callable[..., Any]:
-        original = getattr(SqliteWorkerStorage, name)
+        original = getattr(Storage, name)
 
-        def verb(self: SqliteWorkerStorage, *arguments: Any) -> Any:
+        def verb(self: Any, *arguments: Any) -> Any:
             me = threading.get_ident()
             thread, other = inside.get(id(self), (me, ""))
             if thread != me:
@@ -124,7 +128,7 @@ def watch_threads() -> None:
         return verb
 
     for name in verbs.split():
-        setattr(SqliteWorkerStorage, name, watched(name))
+        setattr(Storage, name, watched(name))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.sqlite_only("one of the faults is a broken file")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 def test_a_failed_start_is_reported_in_the_foreground(

@@ -47,13 +47,13 @@ def test_a_set_clock_rescues_no_living_worker(sandbox: Sandbox, jump: int) -> No
     """A rescuer whose clock was just set by an hour leaves a living worker its job."""
     job = sandbox.enqueue("true")
     clock = SkewedClock()
-    storage = open_worker_storage(str(sandbox.database), clock)
+    storage = open_worker_storage(sandbox.location, clock)
     storage.register(this_process_as_worker("alive"))
     assert len(storage.exchange("alive", [], 1).claims) == 1
     clock.skew = jump
     rescues = rescue_lost(
         storage,
-        str(sandbox.database),
+        sandbox.queue.workspace.database,
         policy=POLICY,
         clock=clock,
         grace_seconds=0,
@@ -130,6 +130,7 @@ def test_a_clock_set_back_while_no_worker_ran_makes_no_retry_wait_for_longer(
     assert sandbox.state(waiting) == "completed"
 
 
+@pytest.mark.sqlite_only("a server's clock says what is due, and not that of this machine")
 def test_a_clock_set_back_moves_no_job_that_is_scheduled(sandbox: Sandbox) -> None:
     """A time that somebody chose is a time of the wall clock: it comes when that shows it."""
     sandbox.configure(lease_seconds=2)

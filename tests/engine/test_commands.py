@@ -75,7 +75,8 @@ def test_a_command_is_told_about_its_job(sandbox: Sandbox) -> None:
     )
     sandbox.drain()
     expected = "".join(
-        f"{job} {attempt} 7 {sandbox.database}\na b\nü\n{folder}\n{folder}\n" for attempt in (1, 2)
+        f"{job} {attempt} 7 {sandbox.queue.workspace.database}\na b\nü\n{folder}\n{folder}\n"
+        for attempt in (1, 2)
     )
     assert sandbox.output(job).decode() == expected
 

@@ -7,6 +7,10 @@ import pytest
 
 from tests.support import Sandbox, wait_until
 
+pytestmark = pytest.mark.sqlite_only(
+    "a file is damaged, removed or held; a server's are its own affair"
+)
+
 BUSY = "echo start >> marks; while [ ! -e go ]; do sleep 0.05; done; echo end >> marks"
 PAGE = 4096
 

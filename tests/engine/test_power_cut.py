@@ -26,6 +26,10 @@ from tests.engine.recorded_disk import (
     some_of_it,
 )
 
+pytestmark = pytest.mark.sqlite_only(
+    "what a power cut leaves of a file; a server sees to that itself"
+)
+
 SEED = 20_261_124
 CUTS = 450
 POLICY = Policy(backoff_base=0, max_losses=5)

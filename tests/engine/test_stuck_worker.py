@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import apsw
+import pytest
 
 from queuectl.storage.sqlite import writer
 from tests.support import Sandbox, suspend, wait_until
@@ -97,6 +98,7 @@ def test_a_finished_command_of_a_stuck_worker_is_not_settled_late(sandbox: Sandb
     assert sandbox.marks() == ["start", "end", "start", "end"]
 
 
+@pytest.mark.sqlite_only("it is about the log; the tests before this one are tried on both")
 def test_a_stuck_worker_cuts_nothing_out_of_a_later_runs_log(sandbox: Sandbox) -> None:
     """When it wakes, it leaves the log alone in which another worker's run of the job has its part
     by now: all that this run wrote is there, and nothing else; the lost run has one closing line.
@@ -240,6 +242,7 @@ def _renewed(sandbox: Sandbox) -> dict[str, int]:
     return {w.id: w.heartbeat_at for w in sandbox.queue.workers()}
 
 
+@pytest.mark.sqlite_only("it is about the lock of a file")
 def test_a_long_lock_makes_no_worker_lost(sandbox: Sandbox) -> None:
     """Somebody keeps everyone from writing for longer than a lease: neither the other workers nor
     `doctor --fix` take a job from the one whose command runs, or has ended and waits to be written.
@@ -289,6 +292,7 @@ def waits_for_lock(pid: int) -> bool:
     return sum(name.endswith("queuectl.db-wal") for name in names) > 1
 
 
+@pytest.mark.sqlite_only("it is about the lock of a file")
 def test_a_worker_that_is_suspended_in_a_write_holds_nobody_up_for_long(sandbox: Sandbox) -> None:
     """Stopped while it holds the lock that every writer needs, it is ended once its lease is over:
     the others go on, its job runs again, and nothing is recorded twice.

@@ -135,7 +135,7 @@ def test_two_queues_in_one_folder_of_jobs_do_not_meet(sandbox: Sandbox) -> None:
     sandbox.wait_marks(1)
     other = sandbox.folder / "other" / "queuectl.db"
     other.parent.mkdir()
-    env = {"QUEUECTL_DB_PATH": str(other)}
+    env = {"QUEUECTL_DB_PATH": str(other), "QUEUECTL_DATABASE_URL": ""}
     sandbox.run("enqueue", "--command", "sleep 300", "--id", "same-id", "--timeout", "0.3", env=env)
     sandbox.run("worker-start", "--drain", env={**env, "QUEUECTL_BACKOFF_BASE": "0"})
     assert sandbox.state(here) == "processing"

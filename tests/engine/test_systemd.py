@@ -71,6 +71,7 @@ def test_systemd_hears_regularly_that_the_worker_lives(
     assert [supervisor.receive() for _ in range(4)] == ["READY=1"] + ["WATCHDOG=1"] * 3
 
 
+@pytest.mark.sqlite_only("a worker can be kept from writing to a file; a server writes by itself")
 def test_a_worker_that_cannot_write_lives(sandbox: Sandbox, supervisor: Supervisor) -> None:
     """While the database cannot be written for longer than the lease, it says all the same that it
     lives: a new start would mend nothing, and end its commands.

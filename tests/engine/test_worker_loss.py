@@ -331,6 +331,7 @@ def test_only_the_lost_workers_commands_are_ended(sandbox: Sandbox) -> None:
     other.wait()
 
 
+@pytest.mark.sqlite_only("only a file has several paths")
 def test_a_queue_that_is_reached_by_another_path_is_the_same_queue(sandbox: Sandbox) -> None:
     """A worker that opened the database through a link leaves orphans that a worker which did not
     finds and ends all the same.
@@ -364,7 +365,7 @@ def _register(sandbox: Sandbox, facts: dict[str, Any]) -> str:
     """Registers this living process as a worker, but for some facts, and lets it hold a job."""
     worker = this_process_as_worker()._replace(**facts)
     job = sandbox.enqueue("echo run $QUEUECTL_ATTEMPT >> marks")
-    storage = open_worker_storage(str(sandbox.database), Clock())
+    storage = open_worker_storage(sandbox.location, Clock())
     storage.register(worker)
     assert len(storage.exchange("w", [], 1).claims) == 1
     storage.close()

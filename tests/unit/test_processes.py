@@ -200,6 +200,16 @@ def record(
     )
 
 
+def shared(*, lease_left_seconds: float, silent_seconds: float) -> WorkerRecord:
+    """One on another machine, whose lease goes by a clock that this one reads, too."""
+    return record(
+        host="there",
+        boot_id="boot-9",
+        lease_left_seconds=lease_left_seconds,
+        silent_seconds=silent_seconds,
+    )._replace(lease_is_shared=True)
+
+
 @pytest.mark.parametrize(
     ("worker", "health"),
     [
@@ -217,6 +227,8 @@ def record(
         (record(host="there", boot_id="boot-9", silent_seconds=61), WorkerHealth.SILENT),
         (record(host="there", boot_id="boot-9", lease_left_seconds=-99), WorkerHealth.ALIVE),
         (record(host="there", boot_id="boot-9", silent_seconds=-3600), WorkerHealth.ALIVE),
+        (shared(lease_left_seconds=1, silent_seconds=99), WorkerHealth.ALIVE),
+        (shared(lease_left_seconds=-1, silent_seconds=-3600), WorkerHealth.SILENT),
     ],
 )
 def test_a_worker_is_judged_by_what_can_be_seen_of_it(

@@ -154,7 +154,7 @@ def test_what_a_process_was_started_as_is_not_handed_to_commands(
     monkeypatch.setenv("QUEUECTL_STARTED_AS", windows.BACKGROUND)
     monkeypatch.setenv("OTHER", "kept")
     assert windows.started_as() == windows.BACKGROUND
-    handed_on = windows.environment("C:\\q\\queuectl.db")
+    handed_on = windows.environment({"QUEUECTL_DB_PATH": "C:\\q\\queuectl.db"})
     assert "QUEUECTL_STARTED_AS" not in handed_on
     assert handed_on["QUEUECTL_DB_PATH"] == "C:\\q\\queuectl.db"
     assert handed_on["OTHER"] == "kept"

@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """The life of a process that is `queuectl`: runs its command line, and ends."""
+    _hide_password()
     status = main()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -79,6 +80,41 @@ def program() -> NoReturn:
             pass
     # All is written and closed. Python would take itself apart first, a tenth of a short command.
     os._exit(status)
+
+
+def _hide_password() -> None:
+    """Has this process begin anew without the URL in its command line, which everybody can see for
+    as long as it runs, if that has a password in it.
+    """
+    position = next((n for n, word in enumerate(sys.argv) if _names_secret(n)), 0)
+    if not position or os.name != "posix":  # Elsewhere no process can take the place of another.
+        return
+    url = sys.argv[position].partition("=")[2]
+    rest = sys.argv[position + 1 :] if url else sys.argv[position + 2 :]
+    kept = len(sys.orig_argv) - (len(sys.argv) - 1)
+    words = [*sys.orig_argv[1:kept], *sys.argv[1:position], *rest]
+    environ = {**os.environ, "QUEUECTL_DATABASE_URL": url or sys.argv[position + 1]}
+    os.execve(sys.executable, [sys.executable, *words], environ)
+
+
+def _names_secret(position: int) -> bool:
+    """Whether a URL with a password begins at this word of the command line."""
+    before = sys.argv[1:position]
+    option, equals, url = sys.argv[position].partition("=")
+    if option != "--db" or "--" in before:
+        return False
+    if not equals:
+        url = "".join(sys.argv[position + 1 : position + 2])
+    from queuectl.text import is_url
+
+    if not is_url(url):
+        return False
+    from queuectl.location import Url
+
+    try:
+        return bool(Url(url).secrets)
+    except InvalidInput:
+        return False  # It is refused soon, without being repeated.
 
 
 def _flush_stdout() -> None:
@@ -131,7 +167,7 @@ def _leading_options(arguments: list[str]) -> tuple[list[str], list[str]]:
     while position < len(arguments) and arguments[position].startswith("-"):
         if arguments[position] == "--":
             break
-        position += 2 if arguments[position] == "--db" else 1
+        position += 2 if arguments[position] in ("--db", "--schema") else 1
     return arguments[:position], arguments[position:]
 
 

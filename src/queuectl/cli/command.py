@@ -73,7 +73,7 @@ class Context:
 
     def workspace(self) -> Workspace:
         """Where the queue is, or would be."""
-        return find(self.args.db)
+        return find(self.args.db, schema=self.args.schema)
 
     def queue(self, *, create: bool = False) -> JobQueue:
         """The queue that is meant, open until the result is printed; asked for once a command.
@@ -98,7 +98,7 @@ class Context:
     def submit(self, queue: JobQueue, jobs: Sequence[NewJob]) -> None:
         """Puts checked jobs into the queue, and says so if that made a new one."""
         queue.submit(jobs)
-        if not queue.workspace.exists:
+        if queue.created:
             self.note(f"Made a new queue: {visible(queue.workspace.database)}")
 
     def note(self, line: str) -> None:
@@ -280,7 +280,8 @@ def build_parser(name: str, command: Command) -> _Parser:
     command.configure(parser)
     common = parser.add_argument_group("Options for every command")
     if command.has_queue:
-        common.add_argument("--db", metavar="PATH", help="the queue's database")
+        common.add_argument("--db", metavar="PATH", help="the queue's database: a file, or a URL")
+        common.add_argument("--schema", metavar="NAME", help="its schema, on PostgreSQL")
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("-q", "--quiet", action="store_true", help="print ids alone, or nothing")
     common.add_argument("-h", "--help", action="help", help="show this help")

@@ -39,8 +39,10 @@ def overview(commands: Mapping[str, tuple[str, str]]) -> str:
         lines += [f"  {name:<{width}}{commands[name][1]}" for name in names if name in commands]
     lines += [
         "",
-        "Options for every command (demo alone has no --db):",
-        "  --db PATH     the queue; else QUEUECTL_DB_PATH, else the nearest from here up",
+        "Options for every command (demo alone has neither --db nor --schema):",
+        "  --db PATH     the queue, a file or a URL; else QUEUECTL_DATABASE_URL, else",
+        "                QUEUECTL_DB_PATH, else the nearest from here up",
+        "  --schema NAME the queue's schema, where it is on PostgreSQL",
         "  --json        print the result as JSON, and errors as JSON on stderr",
         "  -q, --quiet   print ids alone, or nothing; errors are still said",
         "  --version     print the version (without a command)",

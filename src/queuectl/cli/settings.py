@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli.command import Command, Context, Result
-from queuectl.config import Config, find_setting, set_value, show, unset_value
+from queuectl.config import Config, find_setting, set_value, show, shown, unset_value
 from queuectl.config.settings import SETTINGS
 from queuectl.text import counted, visible
 
@@ -34,7 +34,7 @@ def _configure_set(parser: ArgumentParser) -> None:
 
 
 def _set(context: Context) -> Result:
-    name, path = context.args.name, context.workspace().config
+    name, path = context.args.name, context.workspace().make_folder().config
     value = set_value(path, name, context.args.value)
     config = _config(context)
     if config.origin(name) == "environment":
@@ -147,7 +147,7 @@ def _config(context: Context) -> Config:
 def _setting(config: Config, name: str) -> dict[str, object]:
     return {
         "name": name,
-        "value": config.get(name),
+        "value": shown(config.get(name)),
         "default": find_setting(name).default,
         "source": config.origin(name),
         "accepts": find_setting(name).accepts,

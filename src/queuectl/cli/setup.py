@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from queuectl.cli.command import Command, Context, Result
 from queuectl.job_queue import JobQueue
 from queuectl.text import visible
-from queuectl.workspace import DATABASE
-
-if TYPE_CHECKING:
-    from queuectl.workspace import Workspace
+from queuectl.workspace import DATABASE, Workspace
 
 
 def _init(context: Context) -> Result:
     found = context.workspace()
-    path = context.args.db or os.environ.get("QUEUECTL_DB_PATH") or DATABASE
-    with JobQueue.open(path) as queue:
+    with JobQueue(_here(context, found), create=True) as queue:
         database = queue.workspace.database
-        existed = queue.workspace.exists
+        existed = not queue.created
     if not existed:
         _tell_of_other(context, found, database)
     shown = visible(database)
@@ -28,6 +23,13 @@ def _init(context: Context) -> Result:
         text=f"There is a queue already: {shown}" if existed else f"Made a new queue: {shown}",
         ids=[],
     )
+
+
+def _here(context: Context, found: Workspace) -> Workspace:
+    """The queue that was named, else the one of this folder, whatever lies in those above."""
+    named = (context.args.db, *map(os.environ.get, ("QUEUECTL_DATABASE_URL", "QUEUECTL_DB_PATH")))
+    of_this_folder = found.is_remote and os.path.dirname(found.config) == os.getcwd()
+    return found if any(named) or of_this_folder else Workspace(DATABASE)
 
 
 def _tell_of_other(context: Context, found: Workspace, database: str) -> None:

@@ -178,9 +178,9 @@ def _ensure_queue(context: Context) -> Workspace:
         from queuectl.job_queue import JobQueue
 
         with JobQueue(workspace, create=True) as queue:
-            queue.counts()
-        context.note(f"Made a new queue: {visible(workspace.database)}")
-    return workspace
+            if queue.created:
+                context.note(f"Made a new queue: {visible(workspace.database)}")
+    return workspace.make_folder()
 
 
 def _ended_line(say: Callable[[str], None], context: Context) -> OnEnded | None:
@@ -234,7 +234,12 @@ def _stop(context: Context) -> Result:
         inside = queue.workspace.surrounding_job() is not None
         if not inside and not any(w.mode == "background" for w in _alive(queue.workers())):
             stopping.wait_for_unregistered(queue)
-        alive = _alive(queue.workers())
+        found = _alive(queue.workers())
+        alive = [worker for worker in found if not processes.is_elsewhere(worker)]
+        if len(found) > len(alive):
+            context.note(
+                f"{len(found) - len(alive)} on other machines will go on; they are stopped there."
+            )
         chosen = [w for w in alive if context.args.all or w.mode == "background"]
         left_alone = len(alive) - len(chosen)
         if left_alone:

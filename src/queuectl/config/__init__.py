@@ -10,7 +10,7 @@ import os
 
 from queuectl.config.settings import SETTINGS, Setting
 from queuectl.errors import InvalidInput
-from queuectl.text import nearest, visible
+from queuectl.text import is_url, nearest, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Config:
     stop_timeout_seconds: float
     log_max_bytes: int
     poll_interval_seconds: float
+    database_url: str
 
     __slots__ = (*_BY_NAME, "_origins", "path")
 
@@ -106,8 +107,17 @@ def parse(name: str, text: str) -> Value:
 
 
 def show(value: Value) -> str:
-    """A value as people write it: 2.0 is 2."""
-    return str(_plain(value))
+    """A value as people write it: 2.0 is 2. A URL is shown without its password."""
+    return str(shown(value))
+
+
+def shown(value: Value) -> Value:
+    """A value as a program may be told it."""
+    if not isinstance(value, str) or not is_url(value):
+        return _plain(value)
+    from queuectl.location import identity
+
+    return identity(value)
 
 
 def set_value(path: str, name: str, text: str) -> Value:

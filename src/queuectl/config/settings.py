@@ -22,7 +22,7 @@ _SIZES = {
 
 
 class Setting:
-    """One setting: its kind ("int", "float" or "choice"), its default, and what it may be.
+    """One setting: its kind ("int", "float", "choice" or "url"), its default, and what it may be.
 
     Numbers go from `minimum` to `maximum`, both allowed. `unit` is "seconds", "bytes" or "" for
     a bare number. `zero` says what 0 stands for where it is allowed beside the range.
@@ -73,6 +73,8 @@ class Setting:
         """What it may be, in words that go after "must be"."""
         if self.choices:
             return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        if self.kind == "url":
+            return "like postgresql://USER@HOST:5432/DATABASE"
         words = f"from {self.minimum} to {self.maximum}"
         if self.kind == "int" and not self.unit:
             words = f"a whole number {words}"
@@ -84,6 +86,8 @@ class Setting:
         """The value as this setting holds it, or None when it may not be that."""
         if self.choices:
             return value if isinstance(value, str) and value in self.choices else None
+        if self.kind == "url":
+            return value if isinstance(value, str) and _may_be_url(value) else None
         if isinstance(value, str) and self.unit:
             value = self._measure(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -98,7 +102,7 @@ class Setting:
     def check_text(self, text: str) -> Value | None:
         """The same for text somebody typed: a number in its usual spelling, or one with a unit."""
         text = text.strip()
-        if not self.choices and (number := _number(text)) is not None:
+        if self.kind != "url" and not self.choices and (number := _number(text)) is not None:
             return self.check(number)
         return self.check(text)
 
@@ -109,9 +113,9 @@ class Setting:
             "bytes": "Sizes such as 65536, 64MiB and 1G are understood.",
         }.get(self.unit, "")
         prefix = f"{source}: " if source else ""
-        return InvalidInput(
-            f"{prefix}{self.name} must be {self.accepts}, not {visible(shown, 60)}", hint=hint
-        )
+        # It may hold a password, wherever in it.
+        given = "what it is" if self.kind == "url" else visible(shown, 60)
+        return InvalidInput(f"{prefix}{self.name} must be {self.accepts}, not {given}", hint=hint)
 
     def _measure(self, text: str) -> float | None:
         if self.unit == "bytes":
@@ -204,9 +208,28 @@ SETTINGS = (
         minimum=0.01,
         maximum=60,
         unit="seconds",
-        help="how often an idle worker looks for jobs where no file watch wakes it",
+        help="how often an idle worker looks for jobs where nothing wakes it",
+    ),
+    Setting(
+        "database_url",
+        "url",
+        "",
+        help="the queue is on this PostgreSQL server, not in a file",
     ),
 )
+
+
+def _may_be_url(text: str) -> bool:
+    """Whether it is a URL, or nothing: then the queue is where it would be without the setting."""
+    if not text:
+        return True
+    from queuectl.location import Url
+
+    try:
+        Url(text)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _match(pattern: str, text: str) -> re.Match[str] | None:

@@ -75,7 +75,8 @@ class Attempt:
         self.timeout = timeout
         self.deadline_ticks = started_ticks + int(timeout * 1e6) if timeout else None
         self.ending: str | None = None
-        """Why queuectl is ending it, or what is left of it: timeout, cancel, stop, fenced or killed."""
+        """Why queuectl is ending it, or what is left of it: timeout, cancel, stop, lease,
+        fenced or killed."""
         self.kill_ticks = 0
         """When SIGTERM has been given time enough, and SIGKILL follows."""
         self._lock = threading.Lock()
@@ -174,6 +175,8 @@ class Attempt:
             return outcomes.cancelled(exit_code, by_signal)
         if self.ending in ("stop", "fenced"):
             return outcomes.interrupted(exit_code, by_signal)
+        if self.ending == "lease":
+            return outcomes.cut_off(exit_code, by_signal)
         if by_signal is not None:
             return outcomes.killed(by_signal, _signal_name(by_signal))
         return outcomes.exited(code)

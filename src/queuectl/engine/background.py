@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from queuectl.clock import Clock
 from queuectl.engine import birth, pidfile, stopping
 from queuectl.engine.worker_log import WorkerLog, check_log
 from queuectl.errors import CouldNotDo, QueuectlError
@@ -59,7 +58,7 @@ def _refuse_second(workspace: Workspace) -> None:
     """Raises Conflict when another one works in the background: its pidfile may have been removed."""
     if not workspace.exists:
         return  # It has just been made.
-    storage = open_worker_storage(workspace.database, Clock())
+    storage = open_worker_storage(workspace.location)
     try:
         workers = stopping.still_there(storage.workers())
     finally:

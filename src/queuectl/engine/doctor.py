@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl import marks, processes
-from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import pidfile, tree
 from queuectl.engine.maintenance import EVERY_SECONDS
@@ -60,6 +59,7 @@ class Finding:
 
 def examine(workspace: Workspace) -> Iterator[Finding]:
     """Checks one thing after the other. A fault that keeps the rest from being checked ends it."""
+    workspace.make_folder()
     yield _configuration(workspace)
     yield _guarded("disk", lambda: _disk(workspace))
     is_damaged = False
@@ -163,8 +163,8 @@ def _workers(workspace: Workspace, queue: JobQueue) -> Finding:
 
 
 def _rescue(workspace: Workspace, queue: JobQueue) -> str:
-    config, clock, patience = queue.config, Clock(), Patience()
-    storage = open_worker_storage(workspace.database, clock)
+    config, patience = queue.config, Patience()
+    storage = open_worker_storage(workspace.location)
     rescues = []
     try:
         for round_ in range(ROUNDS_OF_SILENCE):
@@ -174,7 +174,7 @@ def _rescue(workspace: Workspace, queue: JobQueue) -> str:
                 storage,
                 workspace.database,
                 policy=config.policy(),
-                clock=clock,
+                clock=storage.clock,
                 grace_seconds=config.kill_grace_seconds,
                 patience=patience,
             )

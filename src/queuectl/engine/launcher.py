@@ -18,7 +18,7 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from queuectl.jobs.claim import Claim
 
@@ -40,11 +40,11 @@ if sys.platform == "win32":
     class Launcher:
         """Starts the commands of one worker, from any of its threads.
 
-        `database` is made known to them, so that a job can enqueue jobs.
+        `variables` make its queue known to them, so that a job can enqueue jobs; what is None is left out.
         """
 
-        def __init__(self, database: str) -> None:
-            self._environ = windows.environment(database)
+        def __init__(self, variables: Mapping[str, str | None]) -> None:
+            self._environ = windows.environment(variables)
 
         def start(self, claim: Claim, output: int) -> int:
             """Starts the claimed job's command in cmd.exe with its output to the file descriptor
@@ -78,13 +78,16 @@ else:
     class Launcher:
         """Starts the commands of one worker, from any of its threads.
 
-        `database` is made known to them, so that a job can enqueue jobs.
+        `variables` make its queue known to them, so that a job can enqueue jobs; what is None is left out.
         """
 
-        def __init__(self, database: str) -> None:
+        def __init__(self, variables: Mapping[str, str | None]) -> None:
             own = {name: value for name, value in os.environb.items() if name not in _NOT_HANDED_ON}
-            own[b"QUEUECTL_DB_PATH"] = os.fsencode(database)
-            self._environ = [name + b"=" + value for name, value in own.items()]
+            for name, value in variables.items():
+                own.pop(os.fsencode(name), None)
+                if value is not None:
+                    own[os.fsencode(name)] = os.fsencode(value)
+            self._environ = [key + b"=" + given for key, given in own.items()]
             # Without a PATH each shell has one of its own.
             self._direct = b"PATH" in own and environment_allows(own)
             self._stdin = os.open(os.devnull, os.O_RDONLY)

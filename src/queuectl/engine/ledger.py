@@ -44,6 +44,9 @@ only after somebody changed the database."""
 _RETRY_SECONDS = 1.0
 """Between attempts to write while the database cannot be written (a full disk, a long lock)."""
 
+_LONGEST_RETRY_SECONDS = 5.0
+"""The same for a server that is out of reach: between tries the wait grows up to this."""
+
 _PATIENCE_TICKS = 100_000
 """A claimed job that has found no slot for this long (0.1 s) goes back, for another worker to run."""
 
@@ -95,6 +98,8 @@ class Ledger(threading.Thread):
         self._gathering = False
         self._slots = lease.worker.slots
         self._pace = Pace(self._slots)
+        self.may_be_cut_off = storage.spans_machines
+        """The database may be out of reach here while workers elsewhere go on."""
         # One step to read or write, by whatever thread:
         self._giving_up = False
         self._moved_ticks = 0
@@ -108,7 +113,7 @@ class Ledger(threading.Thread):
         """Why this thread has ended, when it could not go on."""
         self.completed = 0
         self.failed = 0
-        self._in_trouble = False
+        self._troubles = 0
         self._has_news = False
         self._looks_at_ticks = 0
 
@@ -391,6 +396,8 @@ class Ledger(threading.Thread):
         """Tries to, and waits a while where the database cannot be written."""
         try:
             self.lease.renew()
+            if self.may_be_cut_off:  # A full disk may have room for that, and not for an outcome.
+                self._recover()
         except DatabaseError as error:
             self._wait_out(error)
 
@@ -426,14 +433,24 @@ class Ledger(threading.Thread):
         """Called while an error is handled: raises it again when no waiting will mend it."""
         if self._giving_up or isinstance(error, _FATAL):
             raise error
-        if not self._in_trouble:
-            self._in_trouble = True
+        if not self._troubles:
             self._say(f"{error.message}; going on as soon as it can be written")
+        seconds = self._seconds_to_retry()
+        self._troubles += 1
         self._storage.make_room()
-        self._will_stir_in(_RETRY_SECONDS)
-        self._watch.doze(_RETRY_SECONDS)
+        self._will_stir_in(seconds)
+        self._watch.doze(seconds)
+
+    def _seconds_to_retry(self) -> float:
+        if not self.may_be_cut_off:
+            return _RETRY_SECONDS
+        # Not all at once: a server that comes back has hundreds of workers waiting for it.
+        import random
+
+        longest = min(_LONGEST_RETRY_SECONDS, self.lease.worker.lease_seconds / 6)
+        return min(longest, 0.1 * 2.0 ** min(self._troubles, 10)) * random.uniform(0.5, 1)
 
     def _recover(self) -> None:
-        if self._in_trouble:
-            self._in_trouble = False
+        if self._troubles:
+            self._troubles = 0
             self._say("the database can be written again")

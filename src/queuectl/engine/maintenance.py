@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 0.5
 """How often a worker looks after the others."""
 
+EVERY_SECONDS_REMOTE = 2.5
+"""The same where each look is a question to a server, which all workers ask."""
+
 _CLOCK_STEP = 1_000_000
 """How far the wall clock may get away from the machine's own between two rounds (1 s): smaller
 steps are those of a clock that is being kept in time."""
@@ -70,8 +73,9 @@ class Maintenance(threading.Thread):
         me = None
         storage = None
         complaint = ""
+        self._patience.every_seconds = EVERY_SECONDS
         # The first round was made before the worker began.
-        while not self._stopping.wait(EVERY_SECONDS):
+        while not self._stopping.wait(self._patience.every_seconds):
             if self._fingerprint is None or fingerprint(self._database) != self._fingerprint:
                 self._database_gone()
                 break
@@ -79,6 +83,8 @@ class Maintenance(threading.Thread):
                 # Either may want for a descriptor, and have one in a later round.
                 me = me or processes.this_process()
                 storage = storage or self._open_storage()
+                if storage.spans_machines:
+                    self._patience.every_seconds = EVERY_SECONDS_REMOTE
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 ROUNDS_OF_SILENCE = 4
 """How often in a row a worker must have been seen with the same expired lease to be given up."""
 
-_LONGEST_ROUND_TICKS = 2_500_000
-"""A longer time between two looks means that the one who looks was frozen as well (2.5 s)."""
+_LATENESS_TICKS = 2_000_000
+"""A look that comes later than this (2 s) means that the one who looks was frozen as well."""
 
 
 class Patience:
@@ -38,25 +38,33 @@ class Patience:
 
     Workers that were all kept from renewing their leases, by a frozen machine or a full disk, must
     not take each other's jobs the moment they can write again: only rounds in which this one could
-    write count. A process that is gone needs no patience.
+    write count. A process that is gone needs no patience. Where a lease goes by a clock that all
+    machines read, a jump of that clock must not end it: there a whole lease has to pass here as well
+    without a sign of life.
     """
 
     def __init__(self) -> None:
+        self.every_seconds = 0.5
+        """How often there is a look."""
         self._silent: dict[str, tuple[int, int]] = {}
+        self._beats: dict[str, tuple[int, int]] = {}
         self._last_ticks: int | None = None
 
     def begin_round(self, ticks: int) -> None:
         """Another look at all workers begins."""
-        if self._last_ticks is None or ticks - self._last_ticks > _LONGEST_ROUND_TICKS:
-            self._silent.clear()
+        longest_ticks = int(self.every_seconds * 1e6) + _LATENESS_TICKS
+        if self._last_ticks is None or ticks - self._last_ticks > longest_ticks:
+            self.forget()
         self._last_ticks = ticks
 
     def forget(self) -> None:
         """A look failed: whatever kept this one from reading may have kept others from writing."""
         self._silent.clear()
+        self._beats.clear()
 
     def is_over(self, worker: WorkerRecord, health: WorkerHealth) -> bool:
         """Whether this worker is to be given up, found like this in this round."""
+        may_be_over = not worker.lease_is_shared or self._has_missed_a_lease(worker)
         if health == WorkerHealth.LOST:
             return True
         if health == WorkerHealth.ALIVE:
@@ -65,7 +73,15 @@ class Patience:
         heartbeat, rounds = self._silent.get(worker.id, (worker.heartbeat_at, 0))
         rounds = rounds + 1 if heartbeat == worker.heartbeat_at else 1
         self._silent[worker.id] = (worker.heartbeat_at, rounds)
-        return rounds >= ROUNDS_OF_SILENCE
+        return rounds >= ROUNDS_OF_SILENCE and may_be_over
+
+    def _has_missed_a_lease(self, worker: WorkerRecord) -> bool:
+        ticks = self._last_ticks or 0
+        heartbeat, since_ticks = self._beats.get(worker.id, (None, 0))
+        if heartbeat != worker.heartbeat_at:
+            since_ticks = ticks
+            self._beats[worker.id] = (worker.heartbeat_at, ticks)
+        return ticks - since_ticks >= int(worker.lease_seconds * 1e6)
 
 
 class Rescue:
@@ -135,16 +151,17 @@ def rescue_lost(
         # It may have come to its heartbeat while this one waited for its turn to write.
         if not storage.give_up(worker.id, worker.heartbeat_at):
             continue
+        is_elsewhere = processes.is_elsewhere(worker)
         fence = partial(storage.fence, worker.id)
         held = fence()
         ended = tree.end_orphans(database, held, grace_seconds, fence)
         if ended is None:
             continue  # Tried again in the next round; until then its jobs stay where they are.
 
-        def decide(claim: Claim) -> tuple[Outcome, Verdict]:
+        def decide(claim: Claim, is_elsewhere: bool = is_elsewhere) -> tuple[Outcome, Verdict]:
             # The line is written while nobody else can take the job: there is one, and no later
-            # run has begun.
-            begun = logs.close_lost(claim.id, claim.attempt, clock.now())
+            # run has begun. The logs of another machine are there, and do not tell.
+            begun = is_elsewhere or logs.close_lost(claim.id, claim.attempt, clock.now())
             outcome = LOST if begun else LOST_BEFORE_START
             return outcome, judge(claim, outcome, policy)
 

@@ -7,7 +7,6 @@ import sys
 import time
 
 from queuectl import processes
-from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import signals, systemd, threads
 from queuectl.engine.closing import Closing
@@ -27,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.clock import Clock
     from queuectl.engine.slots import OnEnded
     from queuectl.jobs.outcome import Policy
     from queuectl.processes import Identity
@@ -79,16 +79,17 @@ def run_worker(
     registered. Raises the QueuectlError that kept it from going on.
     """
     _require_utf8()
-    clock = Clock()
+    workspace.make_folder()
     config = Config.load(workspace.config, os.environ)
     JobLogs(workspace.logs).ensure_folder()
     me = processes.this_process()
-    storage = open_worker_storage(workspace.database, clock)
+    storage = open_worker_storage(workspace.location)
+    clock = storage.clock
     _rescue_first(workspace, storage, config, clock, me, say)
     worker = _assemble(workspace, orders, storage, config, clock, me, say, on_ended)
     signals.install(worker, _reloading(workspace, worker, say))
     maintenance = Maintenance(
-        lambda: open_worker_storage(workspace.database, clock),
+        lambda: open_worker_storage(workspace.location, clock),
         workspace.database,
         clock,
         worker_id=lambda: worker.id,
@@ -197,7 +198,7 @@ def _assemble(
         executor=Executor(
             name=name,
             logs=JobLogs(workspace.logs),
-            launcher=Launcher(workspace.database),
+            launcher=Launcher(workspace.variables()),
             clock=clock,
             config=config,
         ),

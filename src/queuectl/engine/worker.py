@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 _JOIN_SECONDS = 0.05
 """How soon a signal is heeded while a thread is waited for."""
 
+_LEASE_MARGIN = 0.2
+"""How much of a lease, at most, the commands have for their end before it is over."""
+
+_RENEWAL_TICKS = 1_000_000
+"""How long the renewal of a lease may take that is found to be ending (1 s)."""
+
 _PAUSE_TICKS = 1_000_000
 """How long nothing is started after the machine had no room for a process or a file (1 s)."""
 
@@ -63,6 +69,7 @@ class Worker:
         self._started_before_complaint: Attempt | None = None
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
+        self._lease_ends_seen_ticks: int | None = None
         self.in_a_hurry = False
         """Somebody does not want to wait for anything."""
         self._asked: deque[Callable[[], object]] = deque()
@@ -198,6 +205,7 @@ class Worker:
             pause = self._running.look_after()
             self._heed_stop()
             self._heed_ledger()
+            self._heed_lease()
             self._mind_pause()
             self._pat_watchdog()
             if not self._is_done():
@@ -259,6 +267,24 @@ class Worker:
             self._running.end_claims(outlook.cancelling, "cancel")
             # Giving back a job that was called off cancels it; the others come again.
             self.ledger.give_back_ready()
+
+    def _heed_lease(self) -> None:
+        """Ends what runs when the lease could not be renewed and is about to end, where another
+        machine may begin to run it then: nobody there can end what runs here.
+        """
+        ledger, ticks = self.ledger, self._clock.ticks()
+        if not ledger.held or not ledger.may_be_cut_off or ledger.lease.lost:
+            return
+        seconds = self.grace_seconds + _RENEWAL_TICKS / 1e6
+        margin = min(seconds, ledger.lease.worker.lease_seconds * _LEASE_MARGIN)
+        if ledger.lease.holds(ticks + int(margin * 1e6)):
+            self._lease_ends_seen_ticks = None
+            return
+        # After a machine stood still it is over before it can have been renewed.
+        if self._lease_ends_seen_ticks is None:
+            self._lease_ends_seen_ticks = ticks
+        elif ticks - self._lease_ends_seen_ticks > _RENEWAL_TICKS:
+            self._running.end(self._running.all(), "lease")
 
     def _mind_pause(self) -> None:
         if self._paused_until_ticks and self._clock.ticks() >= self._paused_until_ticks:

@@ -75,6 +75,18 @@ def interrupted(exit_code: int | None, signal: int | None) -> Outcome:
     )
 
 
+def cut_off(exit_code: int | None, signal: int | None) -> Outcome:
+    """The worker could not reach the database for so long that its jobs may have been given to
+    another, and ended the command itself: this costs the job no attempt.
+    """
+    return Outcome(
+        "interrupted",
+        exit_code=exit_code,
+        signal=signal,
+        error="interrupted: its worker was cut off from the database",
+    )
+
+
 LOST = Outcome("lost", error="worker lost")
 """The worker died, or stopped answering, before it could say how the attempt ended."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from queuectl.clock import Clock
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.job import NewJob
 from queuectl.jobs.job_view import Attempt, Job
@@ -21,6 +22,9 @@ from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, W
 
 class JobStorage(Protocol):
     """Putting jobs in, looking at them, and deciding about them by hand."""
+
+    created: bool
+    """The queue was made when it was opened."""
 
     def enqueue(self, jobs: Sequence[NewJob], now: int) -> None:
         """Stores all of the jobs, or none. They are on the disk when this returns.
@@ -128,6 +132,12 @@ class JobStorage(Protocol):
 
 class WorkerStorage(Protocol):
     """Running jobs: every write is fenced, so that one from a worker given up for lost does nothing."""
+
+    clock: Clock
+    """What its times, leases and due jobs go by."""
+
+    spans_machines: bool
+    """Workers of other machines may take this worker's jobs when its lease is over."""
 
     def register(self, worker: NewWorker) -> None:
         """Makes the worker known, with its first lease."""

@@ -90,6 +90,8 @@ if TYPE_CHECKING:
         fenced_at: int | None
         running: int
         """How many jobs it holds."""
+        lease_is_shared: bool = False
+        """Its lease is counted by a clock that all machines read."""
 
 else:
     Settlement = namedtuple(
@@ -107,5 +109,7 @@ else:
     WorkerRecord = namedtuple(
         "WorkerRecord",
         "id name host boot_id process_space pid process_started slots mode started_at"
-        " heartbeat_at lease_seconds lease_left_seconds stop_requested_at fenced_at running",
+        " heartbeat_at lease_seconds lease_left_seconds stop_requested_at fenced_at running"
+        " lease_is_shared",
+        defaults=(False,),
     )

@@ -35,7 +35,7 @@ def test_a_lack_of_room_is_not_blamed_on_the_folder(
     """When there is no room to start a command, the job is not to blame, whether or not its folder
     can be looked at; nor when there is none to look at the folder.
     """
-    launcher = Launcher("/q.db")
+    launcher = Launcher({"QUEUECTL_DB_PATH": "/q.db"})
     with pytest.raises(OutOfResources):
         start(launcher, tmp_path / "missing", number)
 
@@ -51,7 +51,7 @@ def test_a_lack_of_room_is_not_blamed_on_the_folder(
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """What keeps a command from being started is said: its folder, or else the shell."""
-    launcher = Launcher("/q.db")
+    launcher = Launcher({"QUEUECTL_DB_PATH": "/q.db"})
     with pytest.raises(NotStarted, match=r"cannot enter folder .*/missing: No such file"):
         start(launcher, tmp_path / "missing", errno.ENOENT)
     with pytest.raises(NotStarted, match="cannot start /bin/sh: No such file"):

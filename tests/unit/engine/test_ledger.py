@@ -34,6 +34,8 @@ class World:
     goes on only while the ledger sleeps or writes, and what ends meanwhile ends at its own moment.
     """
 
+    spans_machines = False
+
     def __init__(self, *, slots: int, lengths: Sequence[float], failures: int = 0) -> None:
         self.clock = HandClock()
         self.dozes: list[float] = []

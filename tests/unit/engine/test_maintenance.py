@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +9,7 @@ import pytest
 
 from queuectl import processes
 from queuectl.engine import maintenance
-from queuectl.engine.maintenance import Maintenance
+from queuectl.engine.maintenance import EVERY_SECONDS, EVERY_SECONDS_REMOTE, Maintenance
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_job_storage
 from queuectl.storage.job_storage import WorkerStorage
@@ -19,7 +20,8 @@ from tests.unit.engine.support import HandClock
 class FakeStorage:
     """Knows no worker; counts the looks that were taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spans_machines: bool = False) -> None:
+        self.spans_machines = spans_machines
         self.looks = 0
 
     def rebase_retries(self) -> int:
@@ -97,4 +99,31 @@ def test_a_want_of_descriptors_at_its_start_passes(
     thread.join()
     assert storage.looks
     assert said == ["cannot look after other workers: [Errno 24] Too many open files"]
+    jobs.close()
+
+
+class Stopping(threading.Event):
+    """Notes how long is waited between the looks, waits for nothing, and ends the third wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return len(self.asked) == 3
+
+
+@pytest.mark.parametrize("spans_machines", [False, True])
+def test_a_server_is_asked_less_often(tmp_path: Path, spans_machines: bool) -> None:
+    """Each look is a question to it; the first one comes as soon as anywhere."""
+    path = str(tmp_path / "queuectl.db")
+    jobs = open_job_storage(path, create=True)
+    storage = FakeStorage(spans_machines=spans_machines)
+    thread = maintain(path, storage, [])
+    thread._stopping = stopping = Stopping()
+    thread.run()
+    later = EVERY_SECONDS_REMOTE if spans_machines else EVERY_SECONDS
+    assert stopping.asked == [EVERY_SECONDS, later, later]
+    assert storage.looks == 2
     jobs.close()

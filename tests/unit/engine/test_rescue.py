@@ -16,6 +16,7 @@ from queuectl.errors import DiskFull
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import Outcome, Policy, Verdict
+from queuectl.processes import WorkerHealth
 from queuectl.storage.job_storage import WorkerStorage
 from queuectl.storage.records import WorkerRecord
 from tests.support import wait_until
@@ -86,6 +87,35 @@ def one_round(storage: FakeStorage, folder: Path, patience: Patience | None = No
         grace_seconds=0,
         patience=patience or Patience(),
     )
+
+
+def test_a_jump_of_the_shared_clock_ends_no_lease() -> None:
+    """A worker whose lease goes by the database's clock is lost when a whole lease has passed here,
+    too, without a heartbeat; one that is heard of meanwhile is not.
+    """
+    [worker] = FakeStorage().workers()
+    worker = worker._replace(fenced_at=None, lease_is_shared=True)
+    patience, second = Patience(), 1_000_000
+    for at in range(30):
+        patience.begin_round(at * second)
+        assert not patience.is_over(worker, WorkerHealth.SILENT)
+    heard = worker._replace(heartbeat_at=1)
+    for at in range(30, 60):
+        patience.begin_round(at * second)
+        assert not patience.is_over(heard, WorkerHealth.SILENT)
+    patience.begin_round(60 * second)
+    assert patience.is_over(heard, WorkerHealth.SILENT)
+    assert patience.is_over(heard, WorkerHealth.LOST)
+
+
+def test_the_logs_of_another_machine_do_not_tell(tmp_path: Path) -> None:
+    """That there is no log of it here does not mean that the command had not begun there."""
+    storage = FakeStorage(claim()._replace(on_lost="hold"))
+    [worker] = storage.workers()
+    elsewhere = worker._replace(host="there", lease_is_shared=True)
+    storage.workers = lambda: [elsewhere]  # type: ignore[method-assign]
+    ((_, verdict),) = one_round(storage, tmp_path)[0].jobs
+    assert verdict.state == "dead"
 
 
 def let_end_orphans(

@@ -52,6 +52,7 @@ class FakeLedger:
     """A ledger that holds a claim until it is told otherwise."""
 
     lease = HeldLease()
+    may_be_cut_off = False
     failure = None
     outlook = None
     is_drained = False

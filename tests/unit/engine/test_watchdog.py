@@ -17,6 +17,7 @@ class IdleLedger:
     """A ledger with nothing to do, whose thread goes round for the first ten seconds."""
 
     lease = HeldLease()
+    may_be_cut_off = False
     failure = None
     outlook = None
     is_drained = False

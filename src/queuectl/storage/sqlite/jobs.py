@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
-from queuectl.errors import DuplicateJobId, InvalidInput, JobNotFound, WrongState
-from queuectl.jobs.lifecycle import FINISHED, WAITING, State, may, sources
+from queuectl.disk import holds_something
+from queuectl.jobs.lifecycle import FINISHED, State, may, sources
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import (
     connect,
@@ -14,7 +14,6 @@ from queuectl.storage.sqlite.connection import (
     translated,
 )
 from queuectl.storage.sqlite.transactions import snapshot, transaction
-from queuectl.text import typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.storage.records import WorkerRecord
 
-SHORTEST_PREFIX = 4
 _BATCH = 2_000
 """Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
 
@@ -34,6 +32,7 @@ class SqliteJobStorage:
 
     def __init__(self, path: str, *, create: bool) -> None:
         self.path = path
+        self.created = create and not holds_something(path)
         self._db = connect(path, create=create)
 
     def close(self) -> None:
@@ -78,42 +77,38 @@ class SqliteJobStorage:
         try:
             self._db.executemany(sql.INSERT_JOB, rows())
         except apsw.ConstraintError:
-            raise DuplicateJobId(
-                f"a job with the id {visible(current)!r} is already in the queue",
-                hint=f"Look at it with: {typed('queuectl', 'show', current)}",
-            ) from None
+            from queuectl.storage import refusals
+
+            raise refusals.duplicate_id(current) from None
 
     # ---- looking
 
     def resolve(self, reference: str) -> str:
+        from queuectl.storage import refusals
+
         try:
             reference.encode()
         except UnicodeEncodeError:
-            raise _not_found(reference) from None
+            raise refusals.job_not_found(reference) from None
         with translated(self.path):
             if reference == "@last":
                 row = fetch_one(self._db, "SELECT id FROM jobs ORDER BY seq DESC LIMIT 1")
                 if row is None:
-                    raise JobNotFound("the queue is empty: there is no last job")
+                    raise refusals.no_last_job()
                 return str(row[0])
             if self._state(reference) is not None:
                 return reference
-            if len(reference) < SHORTEST_PREFIX:
-                raise _not_found(
-                    reference, f"A beginning of an id needs {SHORTEST_PREFIX} or more characters. "
-                )
+            if len(reference) < refusals.SHORTEST_PREFIX:
+                raise refusals.prefix_too_short(reference)
             matches = fetch(
                 self._db,
                 "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 2",
                 (reference, reference + "\U0010ffff"),
             )
             if not matches:
-                raise _not_found(reference)
+                raise refusals.job_not_found(reference)
             if len(matches) > 1:
-                raise InvalidInput(
-                    f"{visible(reference)!r} is the beginning of several job ids",
-                    hint="Give more of the id.",
-                )
+                raise refusals.ambiguous(reference)
             return str(matches[0][0])
 
     def get(self, job_id: str) -> Job | None:
@@ -188,7 +183,9 @@ class SqliteJobStorage:
                         (now, job_id),
                     )
                 else:
-                    raise _wrong_state(
+                    from queuectl.storage import refusals
+
+                    raise refusals.wrong_state(
                         job_id, state, "cancelled", (*sources("cancel"), State.PROCESSING)
                     )
         return running
@@ -198,7 +195,9 @@ class SqliteJobStorage:
             for job_id in job_ids:
                 state = self._state_of(job_id)
                 if state not in states:
-                    raise _wrong_state(job_id, state, "requeued", states)
+                    from queuectl.storage import refusals
+
+                    raise refusals.wrong_state(job_id, state, "requeued", states)
                 self._db.execute(_REQUEUE + " WHERE id = ?2", (now, job_id))
 
     def requeue_dead(self, now: int) -> int:
@@ -225,7 +224,9 @@ class SqliteJobStorage:
             for job_id in job_ids:
                 state = self._state_of(job_id)
                 if state not in states:
-                    raise _wrong_state(job_id, state, "deleted", states)
+                    from queuectl.storage import refusals
+
+                    raise refusals.wrong_state(job_id, state, "deleted", states)
                 self._db.execute(
                     "DELETE FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
                     (job_id,),
@@ -325,7 +326,9 @@ class SqliteJobStorage:
     def _state_of(self, job_id: str) -> State:
         state = self._state(job_id)
         if state is None:
-            raise _not_found(job_id)
+            from queuectl.storage import refusals
+
+            raise refusals.job_not_found(job_id)
         return state
 
 
@@ -357,26 +360,3 @@ def _job(row: Sequence[object]) -> Job:
     from queuectl.storage.sqlite.rows import job
 
     return job(row)
-
-
-def _not_found(reference: str, hint: str = "") -> JobNotFound:
-    return JobNotFound(
-        f"there is no job {visible(reference, 200)!r}",
-        hint=hint + "See which there are with: queuectl list",
-    )
-
-
-def _wrong_state(job_id: str, state: State, done: str, allowed: Sequence[State]) -> WrongState:
-    if state == State.PROCESSING:
-        hint = f"Stop it first: {typed('queuectl', 'cancel', job_id)}"
-    elif state in WAITING and State.DEAD in allowed:
-        hint = "A worker will run it when its time comes; there is nothing to do."
-    elif done == "cancelled":
-        hint = f"It has ended. To run it once more: {typed('queuectl', 'retry', job_id)}"
-    else:
-        hint = ""
-    names = ", ".join(allowed[:-1]) + " or " + allowed[-1] if len(allowed) > 1 else allowed[0]
-    return WrongState(
-        f"job {visible(job_id)} is {state} and cannot be {done}; only a job that is {names} can",
-        hint,
-    )

@@ -34,4 +34,4 @@ def worker_record(row: Sequence[Any], ticks: int) -> WorkerRecord:
     values = list(row)
     left = WorkerRecord._fields.index("lease_left_seconds")
     values[left] = (values[left] - ticks) / 1e6
-    return WorkerRecord._make(values)
+    return WorkerRecord(*values)

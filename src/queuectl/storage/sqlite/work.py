@@ -6,9 +6,10 @@ import os
 
 import apsw
 
-from queuectl.errors import WorkerFenced
+from queuectl.clock import Clock
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
+from queuectl.storage import refusals
 from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import (
@@ -25,7 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from queuectl.clock import Clock
     from queuectl.jobs.outcome import Outcome, Verdict
 
 _CLAIM_WIDTH = len(Claim._fields)
@@ -38,9 +38,11 @@ and few enough that a million jobs due at the same moment do not stop the worker
 class SqliteWorkerStorage:
     """The queue's file, open for one worker. Used by one thread at a time."""
 
-    def __init__(self, path: str, clock: Clock) -> None:
+    spans_machines = False
+
+    def __init__(self, path: str, clock: Clock | None) -> None:
         self.path = path
-        self._clock = clock
+        self.clock = clock or Clock()
         self._db = connect(path, create=False)
         # Reached every second or so under load. The default of 4 MiB would checkpoint, with two
         # more fsyncs, many times a second.
@@ -53,7 +55,7 @@ class SqliteWorkerStorage:
     # ---- this worker
 
     def register(self, worker: NewWorker) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         with translated(self.path):
             self._db.execute(
                 sql.INSERT_WORKER,
@@ -71,20 +73,20 @@ class SqliteWorkerStorage:
             self._db.execute(sql.DELETE_WORKER, (worker_id,))
 
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
-        values = (self._clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
+        values = (self.clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
         with translated(self.path):
             # All rows are read: a commit that fails after the first one would go unnoticed.
             if not fetch(self._db, sql.RENEW_LEASE, values):
                 self._check_standing(worker_id)
 
     def _lease_end(self, lease_seconds: float) -> int:
-        return self._clock.ticks() + int(lease_seconds * 1e6)
+        return self.clock.shared() + int(lease_seconds * 1e6)
 
     # ---- its jobs
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         with translated(self.path), transaction(self._db):
-            now = self._clock.now()  # After the wait for the lock: in the order of the commits.
+            now = self.clock.now()  # After the wait for the lock: in the order of the commits.
             name = self._check_standing(worker_id)
             refused = self._settle(worker_id, settlements, now) if settlements else []
             claims = self._claim(worker_id, name, wanted, now) if wanted > 0 else []
@@ -101,10 +103,7 @@ class SqliteWorkerStorage:
         """The worker's name. Raises WorkerFenced when it has been given up for lost."""
         standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
         if standing is None or standing[1] is not None:
-            raise WorkerFenced(
-                "this worker was given up for lost, and its jobs were taken back",
-                hint="It was stopped or starved for longer than its lease (lease_seconds).",
-            )
+            raise refusals.fenced()
         name: str = standing[0]
         return name
 
@@ -125,7 +124,7 @@ class SqliteWorkerStorage:
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
         with translated(self.path), transaction(self._db):
-            now = self._clock.now()  # After the wait for the lock: in the order of the commits.
+            now = self.clock.now()  # After the wait for the lock: in the order of the commits.
             self._check_standing(worker_id)
             self._db.executemany(
                 sql.GIVE_BACK,
@@ -133,7 +132,7 @@ class SqliteWorkerStorage:
             )
 
     def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
-        now = self._clock.now()
+        now = self.clock.now()
         with translated(self.path), snapshot(self._db):
             [(next_due_at,)] = fetch(self._db, sql.NEXT_DUE)
             due = next_due_at is not None and next_due_at <= now
@@ -156,13 +155,13 @@ class SqliteWorkerStorage:
     def workers(self) -> list[WorkerRecord]:
         with translated(self.path):
             rows = fetch(self._db, sql.LIST_WORKERS)
-        ticks = self._clock.ticks()
+        ticks = self.clock.shared()
         return [worker_record(row, ticks) for row in rows]
 
     def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
         with translated(self.path), transaction(self._db):
             self._db.execute(
-                f"{sql.FENCE} AND heartbeat_at = ?3", (self._clock.now(), worker_id, heartbeat_at)
+                f"{sql.FENCE} AND heartbeat_at = ?3", (self.clock.now(), worker_id, heartbeat_at)
             )
             standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
         return standing is None or standing[1] is not None
@@ -170,7 +169,7 @@ class SqliteWorkerStorage:
     def fence(self, worker_id: str) -> list[Claim]:
         with translated(self.path), transaction(self._db):
             # Nothing is written the second time: it is asked again and again during a rescue.
-            self._db.execute(sql.FENCE, (self._clock.now(), worker_id))
+            self._db.execute(sql.FENCE, (self.clock.now(), worker_id))
             rows = fetch(self._db, sql.HELD_BY, (worker_id,))
         return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
 
@@ -187,7 +186,7 @@ class SqliteWorkerStorage:
         self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]
     ) -> list[tuple[Claim, Verdict]]:
         with translated(self.path), transaction(self._db):
-            now = self._clock.now()  # After the wait for the lock: in the order of the commits.
+            now = self.clock.now()  # After the wait for the lock: in the order of the commits.
             held = fetch(self._db, sql.HELD_BY, (worker_id,))
             settlements = []
             for row in held:
@@ -222,7 +221,7 @@ class SqliteWorkerStorage:
 
     def rebase_retries(self) -> int:
         with translated(self.path), transaction(self._db):
-            self._db.execute(sql.REBASE_RETRIES, (self._clock.now(),))
+            self._db.execute(sql.REBASE_RETRIES, (self.clock.now(),))
             return self._db.changes()
 
 

@@ -1,0 +1,141 @@
+"""Where a queue is: a path of a file, or the URL of a PostgreSQL database and a schema in it.
+
+A URL is never shown, logged or handed to a process's command line as it was given: `identity` is the
+form for that, without the password, and the same for every way to write it.
+"""
+
+from __future__ import annotations
+
+from queuectl.errors import InvalidInput
+from queuectl.text import is_url, visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA = "queuectl"
+"""Where the tables are unless another schema is named."""
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")
+_LONGEST_SCHEMA = 63
+"""Bytes of a name in PostgreSQL; a longer one is cut silently."""
+
+
+class Url:
+    """The parts of a URL, percent-encoded as they were given.
+
+    `schema` is what the parameter of that name says, which PostgreSQL itself does not know. Raises
+    InvalidInput, without the password in its words, for what is no URL of a database.
+    """
+
+    __slots__ = ("hosts", "name", "parameters", "password", "schema", "user")
+
+    hosts: str
+    user: str
+    password: str
+
+    def __init__(self, url: str) -> None:
+        if not is_url(url):
+            raise _refused("it is not a URL of PostgreSQL")
+        address, _, query = url.partition("://")[2].partition("?")
+        authority, _, self.name = address.partition("/")
+        login, _, self.hosts = authority.rpartition("@")
+        # What follows a / or an @ of the password would be taken for something that is shown.
+        if "@" in login or "@" in self.name or "@" in query:
+            raise _refused(
+                "there is an @ in an unusual place",
+                "In a password @ is written %40, / is %2F, and ? is %3F.",
+            )
+        self.user, _, self.password = login.partition(":")
+        self.parameters: dict[str, str] = {}
+        for pair in filter(None, query.split("&")):
+            name, equals, value = pair.partition("=")
+            if not equals:
+                raise _refused("one of its parameters has no value")
+            self.parameters[name] = value
+        self.password = self.parameters.pop("password", "") or self.password
+        self.schema = _decoded(self.parameters.pop("schema", ""))
+        if self.schema:
+            check_schema(self.schema)
+
+    def written(self, *, secrets: bool = True) -> str:
+        """The URL, as PostgreSQL's library understands it; without `secrets`, as it may be shown."""
+        kept = self.parameters
+        if not secrets:
+            kept = {name: kept[name] for name in ("host", "port", "dbname", "user") if name in kept}
+        login = self.user
+        if self.password and secrets:
+            login += ":" + self.password
+        query = "&".join(f"{name}={value}" for name, value in kept.items())
+        return f"postgresql://{login}{'@' if login else ''}{self.hosts}/{self.name}{'?' if query else ''}{query}"
+
+    @property
+    def secrets(self) -> list[str]:
+        """What may not be shown, as it was given and as it is meant."""
+        given = [self.password, self.parameters.get("sslpassword", "")]
+        return [s for secret in given if secret for s in {secret, _decoded(secret)}]
+
+
+def with_schema(url: str, schema: str | None, environ: Mapping[str, str]) -> str:
+    """The URL with the schema that is meant: `schema`, else its own, else QUEUECTL_SCHEMA's, else
+    the usual one.
+    """
+    parts = Url(url)
+    chosen = schema or parts.schema or environ.get("QUEUECTL_SCHEMA") or SCHEMA
+    check_schema(chosen)
+    written = parts.written()
+    return f"{written}{'&' if '?' in written else '?'}schema={_encoded(chosen)}"
+
+
+def identity(url: str) -> str:
+    """Names the queue wherever it is shown or compared: the URL without password and options."""
+    parts = Url(url)
+    parts.hosts = ",".join(host.lower().removesuffix(":5432") for host in parts.hosts.split(","))
+    written = parts.written(secrets=False)
+    return f"{written}{'&' if '?' in written else '?'}schema={_encoded(parts.schema or SCHEMA)}"
+
+
+def readable(url: str) -> str:
+    """A name for a folder, for people: the database's, and the schema's unless it is the usual one."""
+    parts = Url(url)
+    words = [parts.name or parts.parameters.get("dbname", "") or parts.user or "postgres"]
+    if parts.schema not in ("", SCHEMA):
+        words.append(parts.schema)
+    name = "".join(c if c in _PLAIN or c == "-" else "_" for c in "-".join(words))
+    return name[:60].strip("._-") or "queue"
+
+
+def check_schema(name: str) -> None:
+    """Raises InvalidInput for a name that no schema can have."""
+    if not name or "\0" in name or len(name.encode(errors="replace")) > _LONGEST_SCHEMA:
+        raise InvalidInput(
+            f"a schema cannot be called {visible(name, 80)!r}",
+            hint=f"Its name has 1 to {_LONGEST_SCHEMA} bytes.",
+        )
+    if name.startswith("pg_") or name == "information_schema":
+        raise InvalidInput(
+            f"the schema {visible(name)!r} is PostgreSQL's own", hint="Name another one."
+        )
+
+
+def _refused(why: str, hint: str = "") -> InvalidInput:
+    return InvalidInput(
+        f"the URL of the database cannot be used: {why}",
+        hint=hint or "It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE.",
+    )
+
+
+def _decoded(text: str) -> str:
+    if "%" not in text:
+        return text
+    from urllib.parse import unquote
+
+    return unquote(text)
+
+
+def _encoded(text: str) -> str:
+    if _PLAIN.issuperset(text):
+        return text
+    from urllib.parse import quote
+
+    return quote(text, safe="")

@@ -1,0 +1,337 @@
+"""Talking to PostgreSQL: connecting, again when that was lost, and its errors in our own words.
+
+Nothing is kept in the session: each transaction says itself where its tables are and that its commit
+has to be on the disk. So a pooler may hand every transaction to another session.
+"""
+
+from __future__ import annotations
+
+import re
+
+import psycopg2
+import psycopg2.errors
+
+from queuectl.errors import (
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseForeign,
+    DatabaseReadOnly,
+    DatabaseUnreachable,
+    DiskFull,
+    EnvironmentFault,
+    QueuectlError,
+)
+from queuectl.location import SCHEMA, Url, identity
+from queuectl.storage.postgres import migrate
+from queuectl.storage.postgres.clock import DatabaseClock
+from queuectl.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Any, TextIO
+
+    Values = Sequence[Any] | Mapping[str, Any] | None
+
+_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "application_name": "queuectl",
+    # A cut network is noticed within half of the usual lease, not after the kernel's two hours.
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""Used where the URL does not say otherwise."""
+
+
+class Connection:
+    """The connection of one storage to the queue at `location`. One thread at a time may use it.
+
+    Raises QueueNotFound when there is no queue there and `create` is false, and a DatabaseError when
+    the database cannot be used. A connection that was lost is made again when it is next needed.
+    """
+
+    def __init__(self, location: str, *, create: bool = False) -> None:
+        url = Url(location)
+        self.schema = url.schema or SCHEMA
+        self.shown = identity(location)
+        self._dsn = url.written()
+        self._options = {name: v for name, v in _OPTIONS.items() if name not in url.parameters}
+        self._secrets = url.secrets
+        quoted = quote(self.schema)
+        # Nobody else's table or temporary table is taken for ours. A commit is on the disk before
+        # it is reported, whatever the server's own setting.
+        self._setting = (
+            f"SET LOCAL search_path = {quoted}, pg_temp; SET LOCAL synchronous_commit = "
+        )
+        self._counter = f"SELECT last_value FROM {quoted}.changes"
+        self._before_next = ""
+        self._in_transaction = False
+        self.clock = DatabaseClock()
+        """The database's clock, as of the last time that it was looked at."""
+        self.is_pooled = False
+        """Something between us and the server hands our transactions to different sessions."""
+        self.created = False
+        """The queue was made by this connection."""
+        self.made = 0
+        """How many times it was made: what belongs to a session has to be set up anew each time."""
+        self.fresh_counter: int | None = None
+        """The counter of changes as of the last commit that asked for it, until it is looked at."""
+        self._db = self._connect(create=create)
+
+    def _connect(self, *, create: bool) -> psycopg2.extensions.connection:
+        with self._translated():
+            db: psycopg2.extensions.connection = psycopg2.connect(
+                self._dsn, client_encoding="UTF8", **self._options
+            )
+        try:
+            db.autocommit = True  # psycopg2 would begin transactions by itself.
+            self._db = db
+            self.created = migrate.bring_up_to_date(self, create=create)
+            self._get_to_know()
+        except BaseException:
+            db.close()
+            raise
+        self.made += 1
+        return db
+
+    def _get_to_know(self) -> None:
+        asked_ticks = self.clock.ticks()
+        query = f"SELECT {NOW}, pg_backend_pid()"
+        [(now, pid)] = self.fetch(query)
+        self.clock.learn(now, asked_ticks)
+        # A pooler answers our connection request in its own name.
+        self.is_pooled = pid != self._db.info.backend_pid
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._db.close()
+
+    # ---- statements
+
+    def fetch(self, query: str, values: Values = None) -> list[tuple[Any, ...]]:
+        """All rows of a query. Of several statements, in one round trip, those of the last."""
+        with self._translated(), self._run(query, values) as cursor:
+            return cursor.fetchall()
+
+    def fetch_one(self, query: str, values: Values = None) -> tuple[Any, ...] | None:
+        """The first row of a query."""
+        with self._translated(), self._run(query, values) as cursor:
+            return cursor.fetchone()
+
+    def execute(self, query: str, values: Values = None) -> int:
+        """Runs a statement; returns how many rows it changed."""
+        with self._translated(), self._run(query, values) as cursor:
+            return int(cursor.rowcount)
+
+    def copy_in(self, table: str, lines: TextIO) -> None:
+        """Puts rows in, within a transaction. Raises UniqueViolation of psycopg2."""
+        with self._translated(), self._run("SELECT 1", None) as cursor:
+            cursor.copy_expert(f"COPY {table} FROM STDIN", lines)
+
+    def note(self, query: str, values: Values = None) -> list[tuple[Any, ...]]:
+        """As `fetch`, for what may be lost again when the server crashes, and waits for no disk."""
+        with self._translated():
+            cursor = self._ready().cursor()
+            _execute(cursor, f"{self._setting}off; ", query, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def _run(self, query: str, values: Values) -> psycopg2.extensions.cursor:
+        if self._in_transaction:
+            before, self._before_next = self._before_next, ""
+            cursor = self._db.cursor()
+        else:
+            before = f"{self._setting}on; "
+            cursor = self._ready().cursor()
+        _execute(cursor, before, query, values)
+        return cursor
+
+    def _ready(self) -> psycopg2.extensions.connection:
+        if self._db.closed:
+            self._db = self._connect(create=False)
+        return self._db
+
+    # ---- transactions
+
+    def transaction(self, *, with_counter: bool = False) -> _Transaction:
+        """BEGIN ... COMMIT, or ROLLBACK on any error. `with_counter` reads the counter of changes
+        along with the commit.
+        """
+        return _Transaction(self, "BEGIN", with_counter=with_counter)
+
+    def snapshot(self) -> _Transaction:
+        """Several queries that all see the same moment of the database."""
+        return _Transaction(self, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def begin(self, how: str) -> None:
+        """Has the next statement begin a transaction, in the same round trip."""
+        self._ready()
+        self._before_next = f"{how}; {self._setting}on; "
+        self._in_transaction = True
+
+    def commit(self, *, with_counter: bool) -> None:
+        """Ends the transaction."""
+        self._in_transaction = False
+        if self._before_next:
+            self._before_next = ""
+            return
+        with self._translated():
+            cursor = self._db.cursor()
+            cursor.execute("COMMIT; " + self._counter if with_counter else "COMMIT")
+            self.fresh_counter = _only(cursor) if with_counter else None
+
+    def roll_back(self) -> None:
+        """Ends the transaction as if it had never been; never fails."""
+        self._in_transaction = False
+        self._before_next = ""
+        if not self._db.closed:
+            try:
+                self._db.cursor().execute("ROLLBACK")
+            except psycopg2.Error:
+                self._db.close()  # It is lost, and the transaction with it.
+
+    # ---- telling others, and being told
+
+    def counter(self) -> int:
+        """A number that grows with each change that waiting workers were told of."""
+        with self._translated():
+            cursor = self._ready().cursor()
+            cursor.execute(self._counter)
+            return _only(cursor)
+
+    def ring(self) -> int | None:
+        """Tells those who wait that there is something new; returns the counter then.
+
+        After the commit, not with it: whoever begins to wait while it is on its way sees the change
+        itself, or is seen here. It never fails: what was done stays done, and is found in time.
+        """
+        self.fresh_counter = None
+        try:
+            [(counter, _)] = self.note(RING)
+            return int(counter)
+        except DatabaseError:
+            return None
+
+    def listen(self) -> None:
+        """Has the server tell this session when somebody rings."""
+        with self._translated():
+            self._ready().cursor().execute(f"LISTEN {quote(self.schema)}")
+
+    @property
+    def descriptor(self) -> int:
+        """There is something to read from it when somebody rang, or the connection was lost."""
+        return self._db.fileno()
+
+    def hear(self) -> None:
+        """Reads what the server told."""
+        with self._translated():
+            self._db.poll()
+            self._db.notifies.clear()
+
+    # ---- errors
+
+    def _translated(self) -> _translated:
+        return _translated(self)
+
+    def translate(self, error: psycopg2.Error) -> QueuectlError:
+        """What PostgreSQL or its library says, as one of our errors, without the password."""
+        code = error.pgcode or ""
+        text = self._one_line(error)
+        if code == "53100":
+            return DiskFull(
+                f"{self.shown}: the disk of the database server is full; nothing was changed",
+                hint="Make room on the server's disk, then try again.",
+            )
+        if code.startswith("53") or code in ("40001", "40P01", "55P03"):
+            return DatabaseBusy(f"{self.shown}: {text}", hint="Try again.")
+        if code == "25006":
+            return DatabaseReadOnly(
+                f"{self.shown} takes no writes: {text}",
+                hint="Name the primary server, not a replica.",
+            )
+        if code in ("42P01", "42703", "42883", "3F000"):
+            return DatabaseForeign(f"{self.shown} lacks a part of queuectl's schema: {text}")
+        if code == "42501":
+            return EnvironmentFault(
+                f"{self.shown}: {text}", hint="Ask whoever runs the database for that right."
+            )
+        if not code or code.startswith(("08", "28", "3D", "57P")):
+            return DatabaseUnreachable(
+                f"cannot reach {self.shown}: {text}",
+                hint="Check that the server runs, and the host, port, user, password and database.",
+            )
+        return DatabaseError(f"{self.shown}: {text}")
+
+    def _one_line(self, error: psycopg2.Error) -> str:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        text = lines[0] if lines else type(error).__name__
+        # The library repeats parts of what it was given, where it cannot read that.
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return visible(re.sub(r"\s+", " ", text), 300)
+
+
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+"""The database's clock, in microseconds since the epoch."""
+
+RING = """
+SELECT nextval('changes'),
+       (SELECT pg_notify(current_schema(), '')::text FROM workers WHERE waiting LIMIT 1)
+"""
+
+
+def _only(cursor: psycopg2.extensions.cursor) -> int:
+    [(value,)] = cursor.fetchall()
+    return int(value)
+
+
+def _execute(cursor: psycopg2.extensions.cursor, before: str, query: str, values: Values) -> None:
+    # Several statements sent together are one transaction, unless they say otherwise.
+    cursor.execute((before if values is None else before.replace("%", "%%")) + query, values)
+
+
+def quote(name: str) -> str:
+    """A name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class _translated:  # noqa: N801 - reads as a statement
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Whoever puts jobs in says which of them is there already.
+        if isinstance(error, psycopg2.Error) and not isinstance(
+            error, psycopg2.errors.UniqueViolation
+        ):
+            raise self._connection.translate(error) from None
+
+
+class _Transaction:
+    __slots__ = ("_connection", "_how", "_with_counter")
+
+    def __init__(self, connection: Connection, how: str, *, with_counter: bool = False) -> None:
+        self._connection = connection
+        self._how = how
+        self._with_counter = with_counter
+
+    def __enter__(self) -> None:
+        self._connection.begin(self._how)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self._connection.commit(with_counter=self._with_counter)
+        else:
+            self._connection.roll_back()

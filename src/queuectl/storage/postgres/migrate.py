@@ -1,0 +1,87 @@
+"""Bringing a schema to the version this program was written for; refusing one from a later program."""
+
+from __future__ import annotations
+
+import os
+
+from queuectl.errors import DatabaseForeign, DatabaseTooNew, QueueNotFound
+from queuectl.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.storage.postgres.connection import Connection
+
+SCHEMA_VERSION = 1
+"""The number of the last file in schema/."""
+
+_LOCK = 0x51435431
+"""The advisory lock ("QCT1") that only one migrating process holds. There may be no table yet to lock
+in its place, and CREATE SCHEMA and its like fail when two do it at the same moment.
+"""
+
+
+def bring_up_to_date(db: Connection, *, create: bool) -> bool:
+    """Applies the migrations that the schema lacks, all in one transaction; whether it made the queue.
+
+    Raises QueueNotFound when there is nothing and `create` is false, DatabaseTooNew for a schema of
+    a later version, DatabaseForeign for one that holds something else.
+    """
+    version = _version(db)
+    if version == SCHEMA_VERSION:
+        return False
+    if version is None and not create:
+        raise QueueNotFound(f"there is no queue at {db.shown}", hint="Make one with: queuectl init")
+    with db.transaction():
+        db.fetch("SELECT pg_advisory_xact_lock(%s)::text", (_LOCK,))
+        # Another process may have done it while we waited for the lock.
+        version = _version(db)
+        made = version is None
+        if version is None:
+            version = _begin(db)
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            db.execute(_migration(number))
+        db.execute("UPDATE queuectl_schema SET version = %s", (SCHEMA_VERSION,))
+    return made
+
+
+def _begin(db: Connection) -> int:
+    """Makes the schema, unless whoever may has made it for us."""
+    from queuectl.storage.postgres.connection import quote
+
+    found = db.fetch_one(
+        """SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = pg_namespace.oid)
+           FROM pg_namespace WHERE nspname = %s""",
+        (db.schema,),
+    )
+    if found is None:
+        db.execute(f"CREATE SCHEMA {quote(db.schema)}")
+    elif found[0]:
+        raise DatabaseForeign(
+            f"{db.shown}: the schema {visible(db.schema)!r} holds something else",
+            hint="Name another one with --schema or QUEUECTL_SCHEMA.",
+        )
+    db.execute("CREATE TABLE queuectl_schema (version integer NOT NULL)")
+    db.execute("INSERT INTO queuectl_schema VALUES (0)")
+    return 0
+
+
+def _version(db: Connection) -> int | None:
+    # Not `to_regclass`: it may remember that there was none before another process made it.
+    query = """SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+               WHERE relname = 'queuectl_schema' AND nspname = %s"""
+    if db.fetch_one(query, (db.schema,)) is None:
+        return None
+    [(version,)] = db.fetch("SELECT version FROM queuectl_schema")
+    if version > SCHEMA_VERSION:
+        raise DatabaseTooNew(
+            f"{db.shown} has schema version {version}; this queuectl knows up to {SCHEMA_VERSION}",
+            hint="Upgrade queuectl, or name another database.",
+        )
+    return int(version)
+
+
+def _migration(number: int) -> str:
+    folder = os.path.join(os.path.dirname(__file__), "schema")
+    name = next(n for n in sorted(os.listdir(folder)) if n.startswith(f"{number:04d}_"))
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return file.read()

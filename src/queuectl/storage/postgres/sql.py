@@ -1,0 +1,286 @@
+"""The named statements, so that each is read beside the others and beside the schema.
+
+Those of a worker's loop are one round trip each: what is asked for, and the rows it concerns, go as
+one JSON text.
+"""
+
+from __future__ import annotations
+
+from queuectl.jobs.lifecycle import FINISHED, State, sources
+from queuectl.storage.postgres.connection import NOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def _states(states: Iterable[State]) -> str:
+    return ", ".join(f"'{state.value}'" for state in states)
+
+
+QUEUE = "default"
+"""The one queue there is so far."""
+
+JOB_COLUMNS = (
+    "id, command, state, attempts, max_retries, created_at, updated_at, next_run_at, priority, queue,"
+    " cwd, env, timeout, backoff_base, on_lost, max_losses, losses, exit_code, signal, error,"
+    " started_at, finished_at, worker, cancel_requested_at"
+)
+
+ALL_COLUMNS = "seq, claim_token, worker_id, " + JOB_COLUMNS
+"""Those in which a job moves between `jobs` and `ended_jobs`."""
+
+ENDED = _states(FINISHED)
+
+# ---- putting jobs in, and looking at them ---------------------------------------------------
+
+_INSERTED = (
+    "id, queue, command, cwd, env, state, priority, attempts, max_retries, backoff_base, timeout,"
+    " on_lost, max_losses, losses, created_at, updated_at, next_run_at"
+)
+
+COPY_JOBS = f"jobs ({_INSERTED})"
+
+INSERT_JOBS = f"INSERT INTO jobs ({_INSERTED}) VALUES "
+"""To be followed by as many groups of values as there are jobs."""
+
+# An id may not be that of a job that has ended, either. Looked up behind the insertion, which waits
+# for a job of the same id that ends just now.
+TAKEN = "SELECT id FROM ended_jobs WHERE id = ANY(%s) LIMIT 1"
+
+STATES = """
+SELECT id, state FROM jobs WHERE id = ANY(%(ids)s) UNION ALL
+SELECT id, state FROM ended_jobs WHERE id = ANY(%(ids)s)
+"""
+
+LAST_ID = """
+SELECT id FROM ((SELECT id, seq FROM jobs ORDER BY seq DESC LIMIT 1) UNION ALL
+                (SELECT id, seq FROM ended_jobs ORDER BY seq DESC LIMIT 1)) AS last
+ORDER BY seq DESC LIMIT 1
+"""
+
+BEGINNING_WITH = """
+(SELECT id FROM jobs WHERE id >= %(from)s AND id < %(to)s LIMIT 2) UNION ALL
+(SELECT id FROM ended_jobs WHERE id >= %(from)s AND id < %(to)s LIMIT 2)
+"""
+
+JOB = f"""
+SELECT {JOB_COLUMNS} FROM jobs WHERE id = %(id)s UNION ALL
+SELECT {JOB_COLUMNS} FROM ended_jobs WHERE id = %(id)s
+"""
+
+ENDED_ATTEMPTS = """
+SELECT attempt, started_at, finished_at, outcome, exit_code, signal, error, worker, log_start, log_end
+FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = %(id)s UNION ALL
+                           SELECT seq FROM ended_jobs WHERE id = %(id)s)
+ORDER BY ended
+"""
+
+RUNNING_ATTEMPT = f"""
+SELECT attempts, started_at, NULL, 'running', NULL, NULL, NULL, worker, NULL, NULL
+FROM jobs WHERE id = %(id)s AND state = '{State.PROCESSING}'
+"""
+
+# ---- deciding by hand -----------------------------------------------------------------------
+
+CALL_OFF = f"""
+WITH gone AS (DELETE FROM jobs WHERE id = %(id)s RETURNING {ALL_COLUMNS})
+INSERT INTO ended_jobs ({ALL_COLUMNS}) SELECT {ALL_COLUMNS} FROM gone;
+UPDATE ended_jobs SET state = '{State.CANCELLED}', next_run_at = NULL, finished_at = %(now)s,
+       updated_at = %(now)s
+WHERE id = %(id)s
+"""
+
+ASK_TO_CANCEL = """
+UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, %(now)s), updated_at = %(now)s
+WHERE id = %(id)s
+"""
+
+_KEPT = (
+    "id, command, max_retries, created_at, priority, queue, cwd, env, timeout, backoff_base, on_lost,"
+    " max_losses"
+)
+
+_BEGIN_ANEW = f"""
+WITH back AS (DELETE FROM ended_jobs WHERE {{}} RETURNING *)
+INSERT INTO jobs (seq, {_KEPT}, state, attempts, losses, updated_at)
+SELECT seq, {_KEPT}, '{State.PENDING}', 0, 0, %(now)s FROM back
+"""
+
+REQUEUE = _BEGIN_ANEW.format("id = %(id)s")
+
+REQUEUE_DEAD = _BEGIN_ANEW.format(
+    f"""seq IN (SELECT seq FROM ended_jobs WHERE state = '{State.DEAD}' ORDER BY seq LIMIT %(most)s
+                FOR UPDATE)"""
+)
+
+DELETE = """
+WITH gone AS (DELETE FROM {} WHERE id = %s RETURNING seq)
+DELETE FROM attempts USING gone WHERE attempts.seq = gone.seq
+"""
+
+PRUNABLE = """
+state = ANY(%(states)s) AND (%(before)s::bigint IS NULL OR finished_at < %(before)s::bigint)
+"""
+
+PRUNE = f"""
+WITH chosen AS (SELECT seq FROM ended_jobs WHERE {PRUNABLE} LIMIT %(most)s FOR UPDATE SKIP LOCKED),
+gone AS (DELETE FROM ended_jobs USING chosen WHERE ended_jobs.seq = chosen.seq
+         RETURNING ended_jobs.seq, id),
+runs AS (DELETE FROM attempts USING gone WHERE attempts.seq = gone.seq)
+SELECT id FROM gone
+"""
+
+# ---- running jobs -------------------------------------------------------------------------
+
+_READY = f"queue = '{QUEUE}' AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
+
+PROMOTE_DUE = """
+UPDATE jobs SET next_run_at = NULL
+WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_run_at
+              LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+"""
+
+# A shared lock on the worker's row, so that a fence waits for what is under way, and what comes
+# after the fence sees it.
+FENCE = """
+UPDATE workers SET fenced_at = %(now)s WHERE id = %(worker_id)s AND fenced_at IS NULL
+"""
+
+STANDING = "SELECT name, fenced_at FROM workers WHERE id = %(worker_id)s FOR SHARE"
+
+CLAIM = f"""
+WITH ready AS MATERIALIZED (
+  SELECT seq FROM jobs WHERE {_READY} ORDER BY priority DESC, seq
+  LIMIT %(wanted)s FOR UPDATE SKIP LOCKED)
+UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = %(token)s,
+       worker_id = %(worker_id)s, worker = %(worker)s, started_at = %(now)s, finished_at = NULL,
+       exit_code = NULL, signal = NULL, error = NULL, updated_at = %(now)s
+FROM ready WHERE jobs.seq = ready.seq
+RETURNING jobs.seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
+          max_losses, losses, claim_token, priority
+"""
+
+ANY_READY = f"SELECT 1 FROM jobs WHERE {_READY} LIMIT 1"
+
+# A cancel that came while the job ran, or was held, wins over every ending but success.
+_CALLED_OFF = f"cancel_requested_at IS NOT NULL AND told.state <> '{State.COMPLETED}'"
+
+# Fenced: the row must still hold the very claim of this attempt. A job told of twice counts once.
+# Here as wherever several jobs are locked it is in the order of their arrival: two that lock the
+# same ones in different orders would wait for each other.
+SETTLE = f"""
+WITH told AS MATERIALIZED (
+  SELECT DISTINCT ON (seq, token) * FROM json_to_recordset(%(told)s) AS told (
+    n integer, seq bigint, token bigint, attempt integer, state text, next_run_at bigint,
+    attempts integer, losses integer, exit_code bigint, signal integer, error text,
+    started_at bigint, finished_at bigint, outcome text, worker text, log_start bigint,
+    log_end bigint)
+  ORDER BY seq, token, n),
+held AS MATERIALIZED (
+  SELECT told.*, CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE told.state END AS becomes
+  FROM told JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = told.token
+       AND jobs.attempts = told.attempt AND jobs.worker_id = %(worker_id)s
+  ORDER BY jobs.seq FOR UPDATE OF jobs),
+written AS (
+  UPDATE jobs SET state = held.becomes,
+         next_run_at = CASE WHEN held.becomes = '{State.CANCELLED}' THEN NULL ELSE held.next_run_at END,
+         attempts = held.attempts, losses = held.losses, exit_code = held.exit_code,
+         signal = held.signal, error = held.error, started_at = held.started_at,
+         finished_at = held.finished_at, updated_at = %(now)s,
+         claim_token = NULL, worker_id = NULL, cancel_requested_at = NULL
+  FROM held WHERE jobs.seq = held.seq AND held.becomes NOT IN ({ENDED})),
+gone AS (
+  DELETE FROM jobs USING held WHERE jobs.seq = held.seq AND held.becomes IN ({ENDED})
+  RETURNING jobs.seq, id, command, held.becomes, held.attempts, max_retries, created_at, priority,
+            queue, cwd, env, timeout, backoff_base, on_lost, max_losses, held.losses,
+            held.exit_code, held.signal, held.error, held.started_at, held.finished_at, jobs.worker),
+archived AS (
+  INSERT INTO ended_jobs (seq, id, command, state, attempts, max_retries, created_at, priority,
+            queue, cwd, env, timeout, backoff_base, on_lost, max_losses, losses, exit_code, signal,
+            error, started_at, finished_at, worker, updated_at)
+  SELECT gone.*, %(now)s FROM gone),
+recorded AS (
+  INSERT INTO attempts (seq, attempt, started_at, finished_at, outcome, exit_code, signal, error,
+                        worker, log_start, log_end)
+  SELECT seq, attempt, started_at, finished_at, outcome, exit_code, signal, error, worker,
+         log_start, log_end FROM held ORDER BY n)
+SELECT n FROM held
+"""
+
+# What a commit claimed whose answer never came. Nobody knows of it, so nobody runs it.
+UNKNOWN_CLAIMS = """
+SELECT seq, claim_token, attempts FROM jobs WHERE worker_id = %s AND claim_token = ANY(%s)
+"""
+
+GIVE_BACK = f"""
+WITH told AS MATERIALIZED (
+  SELECT DISTINCT ON (seq, token) * FROM json_to_recordset(%(told)s)
+    AS told (seq bigint, token bigint, attempt integer)),
+held AS MATERIALIZED (
+  SELECT jobs.seq, cancel_requested_at IS NOT NULL AS called_off
+  FROM told JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = told.token
+       AND jobs.attempts = told.attempt AND jobs.worker_id = %(worker_id)s
+  ORDER BY jobs.seq FOR UPDATE OF jobs),
+written AS (
+  UPDATE jobs SET state = '{State.PENDING}', attempts = attempts - 1, started_at = NULL,
+         worker = NULL, updated_at = %(now)s, claim_token = NULL, worker_id = NULL,
+         cancel_requested_at = NULL
+  FROM held WHERE jobs.seq = held.seq AND NOT held.called_off),
+gone AS (
+  DELETE FROM jobs USING held WHERE jobs.seq = held.seq AND held.called_off
+  RETURNING jobs.seq, id, command, attempts - 1, max_retries, created_at, priority, queue, cwd, env,
+            timeout, backoff_base, on_lost, max_losses, losses)
+INSERT INTO ended_jobs (seq, id, command, attempts, max_retries, created_at, priority, queue, cwd,
+            env, timeout, backoff_base, on_lost, max_losses, losses, state, finished_at, updated_at)
+SELECT gone.*, '{State.CANCELLED}', %(now)s, %(now)s FROM gone
+"""
+
+OUTLOOK = f"""
+SELECT (SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL),
+       EXISTS (SELECT 1 FROM jobs WHERE {_READY}),
+       EXISTS (SELECT 1 FROM jobs WHERE state IN ('{State.PROCESSING}', '{State.FAILED}')
+               AND id IS DISTINCT FROM %(inside)s),
+       (SELECT json_agg(json_build_array(claim_token, seq)) FROM jobs
+        WHERE worker_id = %(worker_id)s AND cancel_requested_at IS NOT NULL),
+       stop_requested_at, stop_timeout, workers.id IS NULL OR fenced_at IS NOT NULL
+FROM (SELECT 1) AS one LEFT JOIN workers ON workers.id = %(worker_id)s
+"""
+
+# A job that failed after "now" failed before the clock was set back.
+REBASE_RETRIES = f"""
+UPDATE jobs SET next_run_at = %(now)s + (next_run_at - updated_at), updated_at = %(now)s
+WHERE state = '{State.FAILED}' AND next_run_at IS NOT NULL AND updated_at > %(now)s
+"""
+
+HELD_BY = f"""
+SELECT seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost, max_losses,
+       losses, claim_token, worker, started_at
+FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = %(worker_id)s ORDER BY seq
+"""
+
+# ---- workers ------------------------------------------------------------------------------
+
+INSERT_WORKER = """
+INSERT INTO workers (id, name, host, boot_id, process_space, pid, process_started, slots, mode,
+                     started_at, heartbeat_at, lease_seconds, lease_ends_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+# Not while it holds a job: without the row, nobody would ever take that back.
+DELETE_WORKER = """
+DELETE FROM workers WHERE id = %(worker_id)s
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE worker_id = %(worker_id)s)
+"""
+
+RENEW_LEASE = f"""
+UPDATE workers SET heartbeat_at = %s, lease_seconds = %s, lease_ends_at = %s
+WHERE id = %s AND fenced_at IS NULL RETURNING {NOW}
+"""
+
+LIST_WORKERS = """
+SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,
+       heartbeat_at, lease_seconds, lease_ends_at, stop_requested_at, fenced_at,
+       (SELECT count(*) FROM jobs WHERE worker_id = workers.id)
+FROM workers ORDER BY started_at, id
+"""

@@ -1,0 +1,248 @@
+"""`WorkerStorage` on PostgreSQL: claim, settle, lease and rescue, every write fenced."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from queuectl.errors import DatabaseError
+from queuectl.jobs.claim import Claim
+from queuectl.storage import refusals
+from queuectl.storage.postgres import sql
+from queuectl.storage.postgres.clock import DatabaseClock
+from queuectl.storage.postgres.connection import Connection
+from queuectl.storage.postgres.rows import worker_record
+from queuectl.storage.postgres.watch import ChangeWatch
+from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.clock import Clock
+    from queuectl.jobs.outcome import Outcome, Verdict
+
+_PROMOTED_AT_ONCE = 1_000
+"""Due jobs made ready in one claim: more than it takes, so they never pile up."""
+
+
+class PostgresWorkerStorage:
+    """The queue's database, open for one worker. Used by one thread at a time."""
+
+    spans_machines = True
+
+    def __init__(self, location: str, clock: Clock | None) -> None:
+        self._db = Connection(location)
+        self.clock = clock or self._db.clock
+        self._latest: str | None = None
+        self._watch: ChangeWatch | None = None
+        self._unanswered: list[int] = []
+        """The tokens of claims of which it is not known whether they were committed."""
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ---- this worker
+
+    def register(self, worker: NewWorker) -> None:
+        now = self.clock.now()
+        lease_end = self._lease_end(worker.lease_seconds)
+        self._db.execute(
+            sql.INSERT_WORKER, (*worker[:9], now, now, worker.lease_seconds, lease_end)
+        )
+        self._latest = worker.id
+
+    def unregister(self, worker_id: str) -> None:
+        self._db.execute(sql.DELETE_WORKER, {"worker_id": worker_id})
+
+    def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
+        asked_ticks = self.clock.ticks()
+        values = (self.clock.now(), lease_seconds, self._lease_end(lease_seconds), worker_id)
+        row = self._db.fetch_one(sql.RENEW_LEASE, values)
+        if row is None:
+            raise refusals.fenced()
+        if isinstance(self.clock, DatabaseClock):
+            self.clock.learn(row[0], asked_ticks)
+
+    def _lease_end(self, lease_seconds: float) -> int:
+        return self.clock.shared() + int(lease_seconds * 1e6)
+
+    # ---- its jobs
+
+    def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
+        token = _new_token()
+        refused, claims = [], []
+        try:
+            with self._db.transaction(with_counter=True):
+                name = self._check_standing(worker_id)
+                now = self.clock.now()
+                if self._unanswered:
+                    self._return_unknown(worker_id, now)
+                if settlements:
+                    refused = self._settle(worker_id, settlements, now)
+                if wanted > 0:
+                    claims = self._claim(worker_id, name, wanted, token, now)
+        except DatabaseError:
+            if wanted > 0:
+                self._unanswered.append(token)
+            raise
+        self._unanswered.clear()
+        if settlements and not claims:
+            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
+        return Exchange(claims, refused)
+
+    def _claim(self, worker_id: str, name: str, wanted: int, token: int, now: int) -> list[Claim]:
+        values = {
+            "wanted": wanted,
+            "token": token,
+            "worker_id": worker_id,
+            "worker": name,
+            "now": now,
+            "most": _PROMOTED_AT_ONCE,
+        }
+        rows = self._db.fetch(f"{sql.PROMOTE_DUE}; {sql.CLAIM}", values)
+        # RETURNING gives the rows in any order.
+        rows.sort(key=lambda row: (-row[13], row[0]))
+        return [Claim._make(row[:13]) for row in rows]
+
+    def _check_standing(self, worker_id: str) -> str:
+        """The worker's name. Raises WorkerFenced when it has been given up for lost."""
+        standing = self._db.fetch_one(sql.STANDING, {"worker_id": worker_id})
+        if standing is None or standing[1] is not None:
+            raise refusals.fenced()
+        name: str = standing[0]
+        return name
+
+    def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
+        """Writes what still counts, and returns the claims of what does not."""
+        told = [_told(n, settlement, now) for n, settlement in enumerate(settlements)]
+        values = {"told": json.dumps(told), "worker_id": worker_id, "now": now}
+        counted = {n for (n,) in self._db.fetch(sql.SETTLE, values)}
+        return [s.claim for n, s in enumerate(settlements) if n not in counted]
+
+    def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
+        with self._db.transaction():
+            self._check_standing(worker_id)
+            self._give_back(
+                worker_id, [(c.seq, c.token, c.attempt) for c in claims], self.clock.now()
+            )
+        self._ring()
+
+    def _return_unknown(self, worker_id: str, now: int) -> None:
+        held = self._db.fetch(sql.UNKNOWN_CLAIMS, (worker_id, self._unanswered))
+        if held:
+            self._give_back(worker_id, held, now)
+
+    def _give_back(self, worker_id: str, held: Sequence[tuple[int, ...]], now: int) -> None:
+        told = [{"seq": seq, "token": token, "attempt": attempt} for seq, token, attempt in held]
+        values = {"told": json.dumps(told), "worker_id": worker_id, "now": now}
+        self._db.execute(sql.GIVE_BACK, values)
+
+    def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
+        now = self.clock.now()
+        [row] = self._db.fetch(sql.OUTLOOK, {"worker_id": worker_id, "inside": inside})
+        next_due_at, ready, underway, cancelling, stop_requested_at, stop_timeout, fenced = row
+        ready = ready or (next_due_at is not None and next_due_at <= now)
+        return Outlook(
+            ready=ready,
+            next_due_at=next_due_at,
+            unfinished=ready or underway,
+            cancelling=[(token, seq) for token, seq in cancelling or []],
+            stop_requested=stop_requested_at is not None,
+            stop_timeout=stop_timeout,
+            fenced=fenced,
+        )
+
+    # ---- other workers
+
+    def workers(self) -> list[WorkerRecord]:
+        rows = self._db.fetch(sql.LIST_WORKERS)
+        return [worker_record(row, self.clock.shared()) for row in rows]
+
+    def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
+        values = {"worker_id": worker_id, "now": self.clock.now(), "heartbeat_at": heartbeat_at}
+        with self._db.transaction():
+            self._db.execute(f"{sql.FENCE} AND heartbeat_at = %(heartbeat_at)s", values)
+            row = self._db.fetch_one(sql.STANDING, values)
+        return row is None or row[1] is not None
+
+    def fence(self, worker_id: str) -> list[Claim]:
+        values = {"worker_id": worker_id, "now": self.clock.now()}
+        with self._db.transaction():
+            # Nothing is written the second time: it is asked again and again during a rescue.
+            self._db.execute(sql.FENCE, values)
+            rows = self._db.fetch(sql.HELD_BY, {"worker_id": worker_id})
+        return [Claim._make(row[:13]) for row in rows]
+
+    def suspended_writer(self) -> int | None:
+        return None  # A lock of a session is one on some rows; the fence waits for no other's.
+
+    def rewrite_worker(self, worker_id: str) -> None:
+        self._db.execute("UPDATE workers SET slots = slots WHERE id = %s", (worker_id,))
+
+    def rescue(
+        self, worker_id: str, decide: Callable[[Claim], tuple[Outcome, Verdict]]
+    ) -> list[tuple[Claim, Verdict]]:
+        settlements = []
+        with self._db.transaction():
+            # Two rescuers take turns.
+            self._db.fetch("SELECT 1 FROM workers WHERE id = %s FOR UPDATE", (worker_id,))
+            now = self.clock.now()
+            for row in self._db.fetch(sql.HELD_BY, {"worker_id": worker_id}):
+                claim = Claim._make(row[:13])
+                worker, started_at = row[13:]
+                outcome, verdict = decide(claim)
+                # Its clock may have shown more than the one that we go by.
+                ended = max(now, started_at) if outcome.begun else started_at
+                settlements.append(
+                    Settlement(claim, outcome, verdict, worker, started_at, ended, None, None)
+                )
+            if settlements:
+                self._settle(worker_id, settlements, now)
+            self._db.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
+        self._ring()
+        return [(s.claim, s.verdict) for s in settlements]
+
+    # ---- waking up, and the clock
+
+    def watch(self, poll_seconds: float) -> ChangeWatch:
+        self._watch = ChangeWatch(self._db, lambda: self._latest, poll_seconds)
+        return self._watch
+
+    def _ring(self) -> None:
+        counter = self._db.ring()
+        if self._watch is not None:
+            self._watch.rang(counter)
+
+    def make_room(self) -> None:
+        pass  # The server's disk is the server's business.
+
+    def rebase_retries(self) -> int:
+        return self._db.execute(sql.REBASE_RETRIES, {"now": self.clock.now()})
+
+
+def _told(n: int, settlement: Settlement, now: int) -> dict[str, object]:
+    claim, outcome, verdict = settlement.claim, settlement.outcome, settlement.verdict
+    return {
+        "n": n,
+        "seq": claim.seq,
+        "token": claim.token,
+        "attempt": claim.attempt,
+        "state": verdict.state,
+        "next_run_at": None if verdict.delay is None else now + int(verdict.delay * 1e6),
+        "attempts": verdict.attempts,
+        "losses": verdict.losses,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "error": outcome.error,
+        "started_at": settlement.started_at,
+        "finished_at": settlement.finished_at,
+        "outcome": outcome.kind,
+        "worker": settlement.worker,
+        "log_start": settlement.log_start,
+        "log_end": settlement.log_end,
+    }
+
+
+def _new_token() -> int:
+    return int.from_bytes(os.urandom(8), "big") >> 1

@@ -1,0 +1,288 @@
+"""The command line on a queue that is on a server: which one is meant, and what is shown of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import postgres
+from tests.support import MAIN, Sandbox, clean_environment, wait_until
+
+PASSWORD = "s3cr3t-w0rd"
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """An empty database, and a password in its URL."""
+    for url in postgres.new_url():
+        yield url.replace("postgres@", f"postgres:{PASSWORD}@")
+
+
+@pytest.fixture
+def remote(sandbox: Sandbox, url: str) -> Sandbox:
+    """A folder without a queue, in whose environment one on a server is named."""
+    sandbox.environ |= {
+        "QUEUECTL_DATABASE_URL": url,
+        "QUEUECTL_HOME": str(sandbox.folder / "home"),
+    }
+    return sandbox
+
+
+def folder_of(remote: Sandbox) -> Path:
+    """This machine's folder for the queue."""
+    (folder,) = (remote.folder / "home").iterdir()
+    return folder
+
+
+def done(sandbox: Sandbox, *words: str) -> str:
+    """A command line that has to end well; what it printed."""
+    ran = sandbox.run(*words)
+    assert ran.returncode == 0, ran
+    return ran.stdout
+
+
+def test_a_queue_from_its_making_to_its_end(remote: Sandbox) -> None:
+    """The same commands as on a file: made, filled, drained, looked at, and its files in a folder
+    that nobody else may enter.
+    """
+    assert "Made a new queue: postgresql://" in done(remote, "init")
+    assert "There is a queue already" in done(remote, "init")
+    job_id = done(remote, "enqueue", "-q", "--command", "echo out").strip()
+    dead = done(remote, "enqueue", "-q", "--command", "exit 3", "--max-retries", "0").strip()
+    done(remote, "worker-start", "--drain", "--count", "2")
+    assert json.loads(done(remote, "show", job_id, "--json"))["state"] == "completed"
+    assert "out\n" in done(remote, "logs", job_id)
+    assert done(remote, "dlq", "list", "-q").strip() == dead
+    done(remote, "dlq", "retry", dead)
+    done(remote, "cancel", dead)
+    counts = json.loads(done(remote, "status", "--json"))["jobs"]
+    assert (counts["completed"], counts["cancelled"]) == (1, 1)
+    done(remote, "delete", dead)
+    assert done(remote, "list", "-q").strip() == job_id
+    assert "sound, 1 job, PostgreSQL" in done(remote, "doctor")
+    folder = folder_of(remote)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert (folder / "job_logs" / f"{job_id}.log").exists()
+    assert not remote.database.exists()
+
+
+def test_the_first_job_makes_the_queue(remote: Sandbox) -> None:
+    """As with a file, and it is said once."""
+    assert "Made a new queue: postgresql://" in remote.run("enqueue", "--command", "true").stderr
+    assert "Made" not in remote.run("enqueue", "--command", "true").stderr
+
+
+def test_a_worker_in_the_background(remote: Sandbox) -> None:
+    """It is started, listed, runs a job and is stopped, by its pidfile in the queue's folder."""
+    done(remote, "worker-start", "--background")
+    assert (folder_of(remote) / "queuectl.pid").exists()
+    assert remote.run("worker-start", "--background").returncode == 4
+    job_id = done(remote, "enqueue", "-q", "--command", "true").strip()
+    done(remote, "wait", job_id, "--timeout", "30")
+    assert len(json.loads(done(remote, "worker-list", "--json"))) == 1
+    assert "Stopped 1 worker" in done(remote, "worker-stop")
+    assert json.loads(done(remote, "worker-list", "--json")) == []
+
+
+def test_the_password_is_shown_nowhere(remote: Sandbox, url: str) -> None:
+    """Not on any screen, in JSON, in errors or in the worker's log, whichever way the URL came."""
+    (remote.folder / "queuectl_config.json").write_text(json.dumps({"database_url": url}))
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    unreachable = url.replace("/test", "/no-such-database")
+    shown = ""
+    for words in (
+        ["init"],
+        ["enqueue", "--command", "true"],
+        ["worker-start", "--background"],
+        ["wait", "@last"],
+        ["status"],
+        ["status", "--json"],
+        ["config", "list"],
+        ["config", "list", "--json"],
+        ["config", "get", "database_url"],
+        ["config", "set", "database_url", url],
+        ["worker-list"],
+        ["worker-list", "--json"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["show", "@last", "--json"],
+        ["worker-stop"],
+        ["backup", "x"],
+        ["--db", unreachable, "status"],
+        ["--db", unreachable, "status", "--json"],
+        ["--db", url + "&nonsense=1", "status"],
+        ["--db", url.replace("@", "@@"), "status"],
+    ):
+        ran = remote.run(*words)
+        shown += ran.stdout + ran.stderr
+    for log in folder_of(remote).rglob("*"):
+        shown += log.read_text() if log.is_file() else ""
+    assert PASSWORD not in shown
+    assert "postgresql://postgres@/test" in shown
+
+
+def test_the_password_of_a_command_line_cannot_be_seen(remote: Sandbox, url: str) -> None:
+    """A process that was started with it in its words soon runs without it, and works."""
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    worker = remote.start_worker(
+        program=[*MAIN, "--schema", "other", "worker-start", "--db", url], ready=False
+    )
+    worker.wait_for(" started: ")
+    words = Path(f"/proc/{worker.pid}/cmdline").read_bytes().split(b"\0")
+    assert PASSWORD.encode() not in b"".join(words)
+    assert [word for word in words if b"--schema" in word]
+    assert "schema=other" in worker.said
+    assert worker.stop() == 0
+
+
+def test_a_job_can_enqueue_jobs(remote: Sandbox, url: str) -> None:
+    """Whatever named the queue to the worker, plain `queuectl enqueue` in a command means it too."""
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    here = [f"--db={url}", "--schema", "of jobs"]
+    line = " ".join([*MAIN, "enqueue", "--id", "inner", "--command", "true"])
+    done(remote, *here, "enqueue", "--id", "outer", "--cwd", "/", "--command", line)
+    done(remote, *here, "worker-start", "--drain")
+    assert done(remote, *here, "list", "-q", "--state", "completed").split() == ["inner", "outer"]
+
+
+def test_a_job_of_a_file_is_told_of_no_server(remote: Sandbox) -> None:
+    """A worker on a file hands no URL on: its commands would put jobs into another queue."""
+    path = str(remote.folder / "file.db")
+    line = " ".join([*MAIN, "enqueue", "--id", "inner", "--command", "true"])
+    done(remote, "--db", path, "enqueue", "--id", "outer", "--command", line)
+    done(remote, "--db", path, "worker-start", "--drain")
+    assert done(remote, "--db", path, "list", "-q").split() == ["inner", "outer"]
+
+
+def test_which_queue_is_meant(remote: Sandbox, url: str) -> None:
+    """--db goes before the URL of the environment, that before a path, that before the nearest
+    folder's: of its URL and its file, the URL.
+    """
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    (remote.folder / "queuectl_config.json").write_text(
+        json.dumps({"database_url": url + "&schema=config"})
+    )
+    remote.queue.enqueue("true", id="in-the-file")
+    path = str(remote.folder / "named.db")
+    inner = remote.folder / "inner"
+    inner.mkdir()
+    env: dict[str, str] = {}
+    found = []
+    for more, words in (
+        ({}, []),
+        ({"QUEUECTL_DB_PATH": path}, []),
+        ({"QUEUECTL_DATABASE_URL": url}, []),
+        ({"QUEUECTL_SCHEMA": "s"}, []),
+        ({}, ["--schema", "t"]),
+        ({}, ["--db", path]),
+    ):
+        env |= more
+        ran = subprocess.run(
+            [*MAIN, *words, "init", "--json"]
+            if more or words
+            else [*MAIN, "enqueue", "--command", "true"],
+            cwd=inner,
+            env={**remote.environ, **env},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(ran.stdout)["database"] if more or words else ran.stderr.split()[4])
+    shown = url.replace(f":{PASSWORD}", "")
+    assert found == [
+        f"{shown}&schema=config",
+        path,
+        f"{shown}&schema=queuectl",
+        f"{shown}&schema=s",
+        f"{shown}&schema=t",
+        path,
+    ]
+    (inner / "queuectl.db").write_bytes(b"")
+    ran = subprocess.run(
+        [*MAIN, "status"],
+        cwd=inner,
+        env=remote.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"{inner}/queuectl.db is empty" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        (["--schema", "x", "--db", "q.db"], {}, "--schema is for a queue on PostgreSQL"),
+        (["--schema", "pg_x"], {}, "PostgreSQL's own"),
+        (["--schema", "x" * 64], {}, "cannot be called"),
+        ([], {"QUEUECTL_DATABASE_URL": "mysql://h/d"}, "holds no URL of PostgreSQL"),
+    ],
+)
+def test_what_names_no_queue_is_refused(
+    remote: Sandbox, words: list[str], env: dict[str, str], said: str
+) -> None:
+    """One line, exit status 2."""
+    ran = remote.run(*words, "status", env=env)
+    assert ran.returncode == 2, ran
+    assert said in ran.stderr
+
+
+def test_looking_at_no_queue_says_how_to_make_one(remote: Sandbox) -> None:
+    """A schema that is not there is no queue, as a file that is not there."""
+    ran = remote.run("status")
+    assert ran.returncode == 3
+    assert "there is no queue at postgresql://" in ran.stderr
+    assert "queuectl init" in ran.stderr
+
+
+def test_without_a_server_there_is_one_line(remote: Sandbox) -> None:
+    """Nothing listens there: each command says so and ends with the status of a database error."""
+    env = {"QUEUECTL_DATABASE_URL": f"postgresql://me@/db?host={remote.folder}"}
+    for words in (["status"], ["enqueue", "--command", "true"], ["worker-start", "--drain"]):
+        ran = remote.run(*words, env=env)
+        assert ran.returncode == 5, ran
+        assert ran.stderr.count("cannot reach postgresql://me@/db") == 1
+        assert "Traceback" not in ran.stderr
+        assert len(ran.stderr.splitlines()) == 2
+
+
+def test_a_missing_driver_says_how_to_install_it(remote: Sandbox, tmp_path: Path) -> None:
+    """Without psycopg2 there is one line, the command that installs it, and the status of the
+    environment's faults.
+    """
+    script = (
+        "import sys; sys.modules['psycopg2'] = None\n"
+        "from queuectl.cli import main; sys.exit(main(['enqueue', '--command', 'true']))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**clean_environment(), **remote.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 5, ran
+    assert "psycopg2" in ran.stderr
+    assert "pip install '.[postgres]'" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 2
+
+
+def test_ten_workers_that_start_at_once_make_one_queue(remote: Sandbox) -> None:
+    """Each finds the queue that one of them made, and all work."""
+    workers = [remote.start_worker(ready=False) for _ in range(10)]
+    for worker in workers:
+        worker.wait_for(" started: ")
+    listed = json.loads(done(remote, "worker-list", "--json"))
+    assert sorted(worker["pid"] for worker in listed) == sorted(w.pid for w in workers)
+    for worker in workers:
+        assert worker.stop() == 0
+    wait_until(lambda: json.loads(done(remote, "worker-list", "--json")) == [])
+    assert os.listdir(remote.folder / "home") == [folder_of(remote).name]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from queuectl.errors import InvalidInput
+from queuectl.location import SCHEMA, Url, identity, readable, with_schema
+from queuectl.text import is_url
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("postgresql://h/d", True),
+        ("postgres://h/d", True),
+        ("queuectl.db", False),
+        ("/srv/postgresql://h/d", False),
+        ("mysql://h/d", False),
+    ],
+)
+def test_a_url_is_told_from_a_path(location: str, expected: bool) -> None:
+    """Only what begins like a URL of PostgreSQL is one."""
+    assert is_url(location) is expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@Host.example/db",
+        "postgres://me:other@host.example:5432/db",
+        "postgresql://me@host.example/db?sslmode=require",
+        "postgresql://me@host.example/db?schema=queuectl&password=x",
+        "postgresql://me:a%40b@host.example/db?sslpassword=y&connect_timeout=3",
+    ],
+)
+def test_ways_to_write_a_url_name_one_queue(url: str) -> None:
+    """Password, options, letter case and the usual port make no other queue of it."""
+    assert identity(url) == "postgresql://me@host.example/db?schema=queuectl"
+    assert identity(identity(url)) == identity(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://you@h/d",
+        "postgresql://me@h:5433/d",
+        "postgresql://me@h/e",
+        "postgresql://me@i,h/d",
+        "postgresql://me@h/d?schema=s",
+        "postgresql://me@h/d?host=/run",
+        "postgresql:///d",
+    ],
+)
+def test_other_places_are_other_queues(url: str) -> None:
+    """A difference in user, host, port, database or schema makes another queue."""
+    assert identity(url) != identity("postgresql://me@h/d")
+
+
+def test_the_schema_is_the_nearest_that_is_named() -> None:
+    """An option goes before the URL's own, which a worker hands on, and that before the environment."""
+    environ = {"QUEUECTL_SCHEMA": "e"}
+    assert Url(with_schema("postgresql://h/d", None, {})).schema == SCHEMA
+    assert Url(with_schema("postgresql://h/d", None, environ)).schema == "e"
+    assert Url(with_schema("postgresql://h/d?schema=u", None, environ)).schema == "u"
+    assert Url(with_schema("postgresql://h/d?schema=u", "a b&c", environ)).schema == "a b&c"
+
+
+def test_what_the_library_gets_is_whole() -> None:
+    """All but the schema reaches PostgreSQL's library as it was given."""
+    url = "postgresql://me:pa%20ss@a:1,b:2/d?sslmode=verify-full&target_session_attrs=read-write"
+    assert Url(with_schema(url, "s", {})).written() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql://me@h/jobs", "jobs"),
+        ("postgresql://me@h/jobs?schema=s%20t", "jobs-s_t"),
+        ("postgresql://me@h", "me"),
+        ("postgresql://h/..%2F..", "2F"),
+        ("postgresql:///" + "x" * 200, "x" * 60),
+    ],
+)
+def test_a_folder_has_a_name_for_people(url: str, name: str) -> None:
+    """The database and the schema, with nothing in it that a path could be led astray by."""
+    assert readable(url) == name
+
+
+@pytest.mark.parametrize("schema", ["pg_temp", "information_schema", "x" * 64, "é" * 32, "a\0b"])
+def test_a_schema_that_cannot_be_is_refused(schema: str) -> None:
+    """PostgreSQL's own ones, and names that it would cut."""
+    with pytest.raises(InvalidInput):
+        with_schema("postgresql://h/d", schema, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:a@b@h/d",
+        "postgresql://me:a/b@h/d",
+        "postgresql://me:a?b@h/d",
+        "postgresql://me:a?b=c@h/d",
+    ],
+)
+def test_a_password_that_needs_encoding_is_refused(url: str) -> None:
+    """Taken apart at the wrong place, a part of it would be shown as a host or a database."""
+    with pytest.raises(InvalidInput) as told:
+        Url(url)
+    assert "%40" in told.value.hint
+    assert "h/d" not in told.value.message
