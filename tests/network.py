@@ -114,7 +114,9 @@ class Network:
         self._folder = folder
         self._holder = _Holder(
             ["--net"],
-            f"""ip link add switch type bridge
+            # With an address of its own. Else it takes the lowest of those at its cables, another one
+            # with each machine, and what had learned the first talks to nobody for seconds.
+            f"""ip link add switch address 02:00:00:00:00:01 type bridge
             ip address add {SWITCH_ADDRESS}/24 dev switch
             ip link set switch up; ip link set lo up""",
         )
