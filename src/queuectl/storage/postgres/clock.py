@@ -18,8 +18,12 @@ class DatabaseClock(Clock):
         self._ahead = super().now() - self.ticks()
 
     def learn(self, database_now: int, asked_ticks: int) -> None:
-        """The database's clock showed this, between `asked_ticks` and now."""
-        self._ahead = database_now - (asked_ticks + self.ticks()) // 2
+        """The database's clock showed this, between `asked_ticks` and now.
+
+        What is known already stays as far as that allows: an answer that was long on its way tells
+        little.
+        """
+        self._ahead = min(max(self._ahead, database_now - self.ticks()), database_now - asked_ticks)
 
     def now(self) -> int:
         """Microseconds since the epoch, by the database's clock."""
