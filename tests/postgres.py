@@ -186,6 +186,14 @@ class Server:
         finally:
             db.close()
 
+    def dump(self, url: str) -> str:
+        """A queue in its usual schema, as pg_dump writes it, with a statement for each row."""
+        name = url.split("@/")[1].split("?", maxsplit=1)[0]
+        return self._run(
+            *("pg_dump", "-h", self.folder, "-U", "postgres", "--schema", "queuectl"),
+            *("--inserts", "--no-owner", "--no-privileges", name),
+        )
+
     def end_connections(self, url: str) -> int:
         """Ends all sessions of the database behind this URL, as an administrator would."""
         name = url.split("@/")[1].split("?", maxsplit=1)[0]
@@ -205,7 +213,7 @@ class Server:
             return False
         return True
 
-    def _run(self, program: str, *words: object) -> None:
+    def _run(self, program: str, *words: object) -> str:
         done = subprocess.run(
             [str(self.programs / program), *map(str, words)],
             cwd=self.folder,
@@ -217,6 +225,7 @@ class Server:
         )
         if done.returncode:
             raise NoServer(done.stderr.decode(errors="replace").strip()[-500:])
+        return done.stdout.decode()
 
 
 def _clean_environment() -> dict[str, str]:

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from queuectl.storage.postgres.migrate import SCHEMA_VERSION
 from tests import postgres
-from tests.support import MAIN, Sandbox, clean_environment, wait_until
+from tests.support import MAIN, ROOT, Sandbox, clean_environment, wait_until
 
 PASSWORD = "s3cr3t-w0rd"
+
+DUMPS = ROOT / "tests" / "contract" / "data"
 
 
 @pytest.fixture
@@ -240,14 +243,48 @@ def test_a_missing_driver_says_how_to_install_it(remote: Sandbox, tmp_path: Path
     assert len(ran.stderr.splitlines()) == 2
 
 
-def test_ten_workers_that_start_at_once_make_one_queue(remote: Sandbox) -> None:
-    """Each finds the queue that one of them made, and all work."""
+@pytest.mark.parametrize("source", [None, *sorted(DUMPS.glob("v*.sql"))], ids=str)
+def test_ten_workers_that_start_at_once_find_one_queue(
+    remote: Sandbox, url: str, source: Path | None
+) -> None:
+    """Made by one of them, or left by an earlier version and brought up to date by one; all work."""
+    if source is not None:
+        postgres.needed().sql(source.read_text(encoding="utf-8"), url)
     workers = [remote.start_worker(ready=False) for _ in range(10)]
     for worker in workers:
         worker.wait_for(" started: ")
     listed = json.loads(done(remote, "worker-list", "--json"))
-    assert sorted(worker["pid"] for worker in listed) == sorted(w.pid for w in workers)
+    pids = {worker["pid"] for worker in listed}
+    assert {worker.pid for worker in workers} <= pids
+    versions = postgres.needed().sql("SELECT version FROM queuectl.queuectl_schema", url)
+    assert versions == [(SCHEMA_VERSION,)]
+    id = done(remote, "enqueue", "-q", "--command", "true").strip()
+    done(remote, "wait", id, "--timeout", "30")
     for worker in workers:
-        assert worker.stop() == 0
-    wait_until(lambda: json.loads(done(remote, "worker-list", "--json")) == [])
+        assert worker.stop() == 0, worker.said
+        assert "Traceback" not in worker.said
     assert os.listdir(remote.folder / "home") == [folder_of(remote).name]
+
+
+def test_an_old_program_leaves_a_newer_queue_alone(remote: Sandbox, url: str) -> None:
+    """Each command says which version there is, in two lines; a worker that had begun before the queue
+    was migrated ends, and its command with it, when it finds that out.
+    """
+    done(remote, "enqueue", "--id", "a", "--command", "touch begun; sleep 1000")
+    worker = remote.start_worker()
+    wait_until((remote.folder / "begun").exists)
+    server = postgres.needed()
+    server.sql("UPDATE queuectl.queuectl_schema SET version = 99", url)
+    before = server.sql("SELECT * FROM queuectl.jobs", url)
+    for words in ("status", "enqueue --command true", "worker-start", "init", "cancel a", "doctor"):
+        ran = remote.run(*words.split())
+        assert ran.returncode == (1 if words == "doctor" else 5), ran
+        assert "has schema version 99" in ran.stdout + ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert words == "doctor" or len(ran.stderr.splitlines()) == 2
+    server.end_connections(url.replace(f":{PASSWORD}", ""))
+    assert worker.wait() == 5
+    assert "has schema version 99" in worker.said
+    assert "Traceback" not in worker.said
+    assert remote.commands() == []
+    assert server.sql("SELECT * FROM queuectl.jobs", url) == before
