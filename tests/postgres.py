@@ -225,7 +225,8 @@ class Server:
         )
         if done.returncode:
             raise NoServer(done.stderr.decode(errors="replace").strip()[-500:])
-        return done.stdout.decode()
+        said: bytes = done.stdout
+        return said.decode()
 
 
 def _clean_environment() -> dict[str, str]:
