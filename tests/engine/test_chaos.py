@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from queuectl.jobs.job_view import Attempt
+from queuectl.jobs.outcome import LOST_BEFORE_START
 from tests.support import Sandbox, WorkerProcess, wait_until
 
 WORKERS = 3
@@ -43,24 +44,31 @@ class Policy(NamedTuple):
     fails: int
     """How many of its first attempts fail by themselves."""
 
-    def fate(self, outcomes: list[str]) -> str:
+    def fate(self, attempts: list[Attempt]) -> str:
         """What has to have become of the job: `unfinished` while another attempt was due to it, and
         `wrong` when one was made that was not.
         """
         fate, losses = "unfinished", 0
-        for attempt, outcome in enumerate(outcomes, 1):
+        for attempt, (outcome, begun) in enumerate(map(_ending, attempts), 1):
             if fate != "unfinished":
                 return "wrong"
             losses += outcome == "lost"
+            # What its worker never came to start begins again at once, whatever `on_lost` says.
+            on_lost = self.on_lost if begun else "retry"
             if outcome == "succeeded":
                 fate = "completed"
-            elif outcome == "lost" and (self.on_lost == "hold" or losses >= self.max_losses):
+            elif outcome == "lost" and (on_lost == "hold" or losses >= self.max_losses):
                 fate = "dead"
-            elif outcome == "failed" or self.on_lost == "fail":
+            elif outcome == "failed" or on_lost == "fail":
                 fate = "dead" if attempt > self.max_retries else "unfinished"
             elif outcome != "lost":
                 return "wrong"
         return fate
+
+
+def _ending(attempt: Attempt) -> tuple[str, bool]:
+    """The outcome, and whether the command had begun."""
+    return attempt.outcome, attempt.error != LOST_BEFORE_START.error
 
 
 class Mark(NamedTuple):
@@ -139,10 +147,10 @@ def check_history(sandbox: Sandbox, policies: dict[str, Policy]) -> None:
     for job, policy in policies.items():
         attempts = sandbox.attempts(job)
         outcomes = [attempt.outcome for attempt in attempts]
-        story = f"{job} {policy} {outcomes} {marks[job]}"
+        story = f"{job} {policy} {[*map(_ending, attempts)]} {marks[job]}"
         state = sandbox.job(job).state
         assert state in ("completed", "dead"), story
-        assert policy.fate(outcomes) == state, story
+        assert policy.fate(attempts) == state, story
         assert [attempt.attempt for attempt in attempts] == list(range(1, len(attempts) + 1)), story
         assert sandbox.job(job).attempts == len(attempts), story
         assert sandbox.job(job).losses == outcomes.count("lost"), story
@@ -163,6 +171,8 @@ def _check_runs(attempts: list[Attempt], marks: list[Mark], story: str) -> None:
     for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
         if attempt.outcome == "succeeded":
             assert attempt.attempt in ended, story
+        elif not _ending(attempt)[1]:
+            assert attempt.attempt not in started, story
         elif attempt.attempt not in started:
             # It was claimed, or started, and died before its first word.
             assert attempt.outcome == "lost" or attempt.signal == signal.SIGKILL, story

@@ -114,6 +114,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             server.close()
 
 
+@pytest.mark.soak
 def test_a_machine_that_is_cut_off_for_longer_than_its_lease(site: Site) -> None:
     """Its worker ends its command before the job begins anew elsewhere, what ended there meanwhile
     counts no more, and after it is joined again it works as before. Every job is completed, and only

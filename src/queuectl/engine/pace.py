@@ -6,7 +6,7 @@ that is held must not wait behind a long one while another worker idles.
 
 from __future__ import annotations
 
-HORIZON_SECONDS = 0.05
+HORIZON_SECONDS = 0.1
 """Only what will start within this time is claimed ahead."""
 
 MOST_AHEAD = 512
