@@ -32,7 +32,10 @@ from bench._side_by_side import (
 )
 from queuectl import JobQueue, State
 
-_PEERS = ("pgqueuer", "procrastinate")
+_PEERS = {"pgqueuer": 1, "procrastinate": 10}
+"""The names, and by how much to divide the number of their jobs: their rates do not depend on it, and
+time does.
+"""
 
 _SMALLEST = """
 import psycopg2, sys
@@ -121,23 +124,25 @@ def _measure_noop(
 ) -> None:
     count = plan.size(20_000, 5_000)
     bulk: dict[str, list[float]] = {}
+    """Jobs a second."""
 
     def queuectl(slots: int) -> Callable[[str], float]:
         def turn(folder: str) -> float:
             url = new_queue(folder)
-            return _drained("queuectl", ["-m", "bench._noop_worker", url, str(slots)], url)
+            words = ["-m", "bench._noop_worker", url, str(slots), str(count)]
+            seconds = drained("queuectl", words)
+            _check(url, count)
+            return seconds
 
         return turn
 
     def peer(name: str, slots: int) -> Callable[[str], float]:
         script = os.path.join(ROOT, "bench", "_postgres_peers.py")
-        return lambda _folder: _drained(
-            name, [script, name, new_database(), str(count), str(slots)], None
+        return lambda _folder: drained(
+            name, [script, name, new_database(), str(count // _PEERS[name]), str(slots)]
         )
 
-    def _drained(name: str, words: list[str], url: str | None) -> float:
-        if url is not None:
-            words = [*words, str(count)]
+    def drained(name: str, words: list[str]) -> float:
         done = subprocess.run(
             [sys.executable, *words],
             cwd=ROOT,
@@ -149,9 +154,7 @@ def _measure_noop(
         if done.returncode:
             raise BenchError(f"{name} said: {done.stderr.strip()[-500:]}")
         filling, draining = map(float, done.stdout.split())
-        bulk.setdefault(name, []).append(filling)
-        if url is not None:
-            _check(url, count)
+        bulk.setdefault(name, []).append(count / _PEERS.get(name, 1) / filling)
         return draining
 
     peers = [name for name in _PEERS if importlib.util.find_spec(name)]
@@ -159,7 +162,8 @@ def _measure_noop(
     for slots in (10, 20, 64):
         contestants = [Contestant(f"queuectl, {slots} slots", queuectl(slots), count)]
         contestants += [
-            Contestant(f"{name}, {slots} at a time", peer(name, slots), count) for name in peers
+            Contestant(f"{name}, {slots} at a time", peer(name, slots), count // _PEERS[name])
+            for name in peers
         ]
         results: list[Result] = race(plan, contestants, plan.rounds(3))
         rows += [
@@ -174,7 +178,7 @@ def _measure_noop(
     print_table(
         f"PostgreSQL: enqueue {count:,} jobs in bulk",
         ["", "jobs/s"],
-        [[name, per_second(count / statistics.median(took))] for name, took in bulk.items()],
+        [[name, per_second(statistics.median(rates))] for name, rates in bulk.items()],
     )
     if missing := [name for name in _PEERS if name not in peers]:
         note(f"Not installed here, so not measured: {', '.join(missing)}.")

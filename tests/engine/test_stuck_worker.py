@@ -255,6 +255,7 @@ def test_a_long_lock_makes_no_worker_lost(sandbox: Sandbox) -> None:
     workers = [sandbox.start_worker(), sandbox.start_worker(), sandbox.start_worker()]
     sandbox.wait_marks(2)
     lock = apsw.Connection(str(sandbox.database))
+    lock.set_busy_timeout(10_000)  # The workers write now and then, too.
     lock.execute("BEGIN IMMEDIATE")
     sandbox.touch("end")
     sandbox.wait_marks(3)
