@@ -74,27 +74,33 @@ class Server:
             os.chown(self.folder, _NOBODY, _NOBODY)
             programs = _reachable(programs, self.folder)
         self.programs = programs
+        port = self._settings.get("port")
         self.url = f"postgresql://postgres@/postgres?host={self.folder}"
+        if port:
+            self.url += f"&port={port}"
         self._made = 0
 
     def begin(self, *, admits: str = "") -> None:
         """Makes its files, and starts it. `admits` are more lines on whom it lets in, and how."""
-        self._run(
-            "initdb",
-            "-D",
-            self.data,
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--no-locale",
-            "-A",
-            "trust",
-            "--no-sync",
-        )
+        self.make()
         if admits:
             self.admit(admits)
         self.start()
+
+    def make(self) -> None:
+        """Makes its files."""
+        self._run(
+            *("initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--no-locale"),
+            *("-A", "trust", "--no-sync"),
+        )
+
+    def put(self, name: str, content: bytes) -> None:
+        """Writes a file that it alone may read."""
+        path = self.data / name
+        path.touch(0o600)
+        path.write_bytes(content)
+        if self._user:
+            os.chown(path, _NOBODY, _NOBODY)
 
     def follow(self, other: Server, name: str) -> None:
         """Copies the files of another server, and follows it under this name."""
@@ -109,7 +115,7 @@ class Server:
         self.sql("SELECT pg_promote()")
 
     def admit(self, lines: str) -> None:
-        """More lines on whom it lets in, before all others; it has to be told, if it runs."""
+        """More lines on whom it lets in, before all others; to be said before it starts."""
         path = self.data / "pg_hba.conf"
         path.write_text(f"{lines}\n{path.read_text()}")
 
@@ -181,6 +187,14 @@ class Server:
         finally:
             db.close()
 
+    def dump(self, url: str) -> str:
+        """A queue in its usual schema, as pg_dump writes it, with a statement for each row."""
+        name = url.split("@/")[1].split("?", maxsplit=1)[0]
+        return self._run(
+            *("pg_dump", "-h", self.folder, "-U", "postgres", "--schema", "queuectl"),
+            *("--inserts", "--no-owner", "--no-privileges", name),
+        )
+
     def end_connections(self, url: str) -> int:
         """Ends all sessions of the database behind this URL, as an administrator would."""
         name = url.split("@/")[1].split("?", maxsplit=1)[0]
@@ -200,7 +214,7 @@ class Server:
             return False
         return True
 
-    def _run(self, program: str, *words: object) -> None:
+    def _run(self, program: str, *words: object) -> str:
         done = subprocess.run(
             [str(self.programs / program), *map(str, words)],
             cwd=self.folder,
@@ -212,6 +226,8 @@ class Server:
         )
         if done.returncode:
             raise NoServer(done.stderr.decode(errors="replace").strip()[-500:])
+        said: bytes = done.stdout
+        return said.decode()
 
 
 def _clean_environment() -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Makes the database that stays checked in: `python -m tests.contract.make_database tests/contract/data/v1.db`.
+"""Makes a database that stays checked in: `python -m tests.contract.make_database tests/contract/data/v1.db`,
+a file of SQLite, or `tests/contract/data/v1.sql`, a dump of PostgreSQL.
 
 A later version must open it with all that is in it. To be run once for each schema that is released,
 by the version that brought it; what has been released is never made anew.
@@ -8,10 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from queuectl.jobs import outcome as outcomes
 from queuectl.jobs.lifecycle import State
+from tests import postgres
 from tests.contract.support import FAILED, HOUR, START, Database, Pair, new_job
+from tests.postgres import Server
 
 
 def fill(pair: Pair) -> None:
@@ -48,11 +52,27 @@ def fill(pair: Pair) -> None:
 
 def main(target: str) -> None:
     """Makes the database and leaves nothing beside it."""
+    if target.endswith(".sql"):
+        Path(target).write_text(_dump(), encoding="utf-8")
+        return
     database = Database(target)
     pair = Pair(database)
     fill(pair)
     database.close()
     assert not os.path.exists(target + "-wal")
+
+
+def _dump() -> str:
+    """What pg_dump says of such a queue, as statements that any version understands."""
+    server = postgres.server()
+    assert isinstance(server, Server), server
+    database = Database(server.new_database())
+    fill(Pair(database))
+    database.close()
+    lines = server.dump(database.location).splitlines()
+    # Its settings of the session are not all known to older servers, and its own commands to none.
+    kept = [line for line in lines if line and not line.startswith(("--", "SET ", "\\"))]
+    return "\n".join(kept) + "\n"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from queuectl.clock import Clock
 from queuectl.errors import (
     CouldNotDo,
+    DatabaseError,
     DatabaseForeign,
     DatabaseTooNew,
     DatabaseUnreachable,
@@ -19,7 +20,7 @@ from queuectl.errors import (
     WorkerFenced,
 )
 from queuectl.storage import open_job_storage, open_worker_storage
-from queuectl.storage.postgres import connection
+from queuectl.storage.postgres import connection, migrate
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from queuectl.storage.records import Exchange
 from tests import postgres
@@ -74,6 +75,52 @@ def test_a_newer_schema_is_refused(database: Database, server: Server) -> None:
     with pytest.raises(DatabaseTooNew, match="version 99"):
         open_worker_storage(database.location, Clock())
     assert server.sql("SELECT id FROM queuectl.jobs", database.location) == [("a",)]
+
+
+def test_ten_that_open_an_old_queue_migrate_it_once(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes while another migrates waits, and finds it done; what is in the queue stays."""
+    database.open_jobs().enqueue([new_job("a")], START)
+    number = migrate.SCHEMA_VERSION + 1
+    steps = {number: "ALTER TABLE jobs ADD COLUMN news text; SELECT pg_sleep(0.1)"}
+    monkeypatch.setattr(migrate, "SCHEMA_VERSION", number)
+    monkeypatch.setattr(migrate, "_migration", steps.__getitem__)
+    start = threading.Barrier(10)
+    found: list[object] = []
+
+    def open_it() -> None:
+        start.wait()
+        storage = open_job_storage(database.location)
+        found.append(storage.existing(["a"]))
+        storage.close()
+
+    threads = [threading.Thread(target=open_it) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [{"a"}] * 10
+    version = "SELECT version FROM queuectl.queuectl_schema"
+    assert server.sql(version, database.location) == [(number,)]
+
+
+def test_a_migration_that_fails_leaves_the_queue_as_it_was(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is one transaction: an older program can go on."""
+    jobs = database.open_jobs()
+    jobs.enqueue([new_job("a")], START)
+    number = migrate.SCHEMA_VERSION + 2
+    with monkeypatch.context() as patch:
+        steps = {number - 1: "ALTER TABLE jobs ADD COLUMN news text", number: "SELECT 1 / 0"}
+        patch.setattr(migrate, "SCHEMA_VERSION", number)
+        patch.setattr(migrate, "_migration", steps.__getitem__)
+        with pytest.raises(DatabaseError, match="division by zero"):
+            open_job_storage(database.location)
+    assert open_job_storage(database.location).existing(["a"]) == {"a"}
+    columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'news'"
+    assert server.sql(columns, database.location) == [(0,)]
 
 
 def test_a_schema_of_something_else_is_refused(database: Database, server: Server) -> None:

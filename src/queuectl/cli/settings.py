@@ -136,7 +136,7 @@ def _write_narrow(screen: Screen, config: Config) -> None:
 
 def _config(context: Context) -> Config:
     workspace = context.workspace()
-    if not workspace.exists:
+    if not workspace.exists and not workspace.is_remote:
         context.note(
             f"There is no queue at {visible(workspace.database)};"
             f" these settings are for one made there ({visible(workspace.config)})"

@@ -18,8 +18,16 @@ def pasteable(text: str, db: str | None) -> str:
     import re
 
     from queuectl.cli import COMMANDS
-    from queuectl.text import typed
+    from queuectl.text import is_url, typed
 
+    if is_url(db):
+        from queuectl.errors import InvalidInput
+        from queuectl.location import Url, identity
+
+        try:
+            db = identity(db) if Url(db).secrets else db
+        except InvalidInput:
+            return text  # It may hold a password somewhere.
     names = "|".join(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
     called = typed("queuectl", "--db", db)
     return re.sub(rf"\bqueuectl (?=(?:{names})\b)", lambda found: f"{called} ", text)

@@ -56,7 +56,7 @@ def _live(workspace: Workspace, work: Work, on_ready: Callable[[], None], parent
 
 def _refuse_second(workspace: Workspace) -> None:
     """Raises Conflict when another one works in the background: its pidfile may have been removed."""
-    if not workspace.exists:
+    if not workspace.exists and not workspace.is_remote:
         return  # It has just been made.
     storage = open_worker_storage(workspace.location)
     try:

@@ -1,4 +1,4 @@
-"""What is particular to SQLite: files of earlier versions open with all that is in them."""
+"""Databases of earlier versions open with all that is in them: files of SQLite, dumps of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,28 +12,41 @@ import pytest
 from queuectl.jobs.job_view import Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import LOST, judge
+from queuectl.text import is_url
+from tests import postgres
 from tests.contract.make_database import fill
 from tests.contract.support import HOUR, POLICY, SECOND, START, Database, Pair, ids_of
 
-OLD = sorted(Path(__file__).with_name("data").glob("v*.db"), key=lambda path: path.name)
+DATA = Path(__file__).with_name("data")
+OLD = sorted([*DATA.glob("v*.db"), *DATA.glob("v*.sql")], key=lambda path: path.name)
 
 
 @pytest.fixture(params=OLD, ids=lambda path: path.name)
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
-    """A queue in a file that an earlier version left behind: see make_database.py."""
+    """A queue that an earlier version left behind: see make_database.py."""
+    if request.param.suffix == ".sql":
+        for url in postgres.new_url():
+            postgres.needed().sql(request.param.read_text(encoding="utf-8"), url)
+            yield from opened(url)
+        return
     path = tmp_path / "queuectl.db"
     shutil.copyfile(request.param, path)
-    database = Database(str(path))
+    yield from opened(str(path))
+
+
+def opened(location: str) -> Iterator[Pair]:
+    """Both sides of it."""
+    database = Database(location)
     yield Pair(database)
     database.close()
 
 
-def test_there_is_an_old_file() -> None:
-    """The first released schema is among the files that are tried."""
-    assert [path.name for path in OLD][:1] == ["v1.db"]
+def test_there_are_old_databases() -> None:
+    """The first released schema of each kind is among those that are tried."""
+    assert [path.name for path in OLD][:2] == ["v1.db", "v1.sql"]
 
 
-def test_an_old_file_keeps_its_jobs(old: Pair) -> None:
+def test_an_old_database_keeps_its_jobs(old: Pair) -> None:
     """Every job is there, in its place and state, with its fields."""
     assert old.jobs.check() == []
     assert [(job.id, job.state.value) for job in _all(old)] == [
@@ -59,7 +72,7 @@ def test_an_old_file_keeps_its_jobs(old: Pair) -> None:
     assert old.job("retry").max_losses == 2
 
 
-def test_an_old_file_keeps_its_attempts(old: Pair) -> None:
+def test_an_old_database_keeps_its_attempts(old: Pair) -> None:
     """What was recorded of every run is there, in the order in which they ran."""
     kinds = {id: [a.outcome for a in old.jobs.attempts(id)] for id in old.ids()}
     assert kinds == {
@@ -78,7 +91,7 @@ def test_an_old_file_keeps_its_attempts(old: Pair) -> None:
     assert (crash.signal, crash.exit_code, crash.log_end) == (11, None, 100)
 
 
-def test_an_old_file_goes_on(old: Pair) -> None:
+def test_an_old_database_goes_on(old: Pair) -> None:
     """Its workers are known, what a lost one held is rescued, and its jobs run."""
     assert {worker.id: worker.running for worker in old.work.workers()} == {"gone": 3, "here": 0}
     assert (old.work.outlook("here").stop_requested, old.work.outlook("here").stop_timeout) == (
@@ -96,11 +109,18 @@ def test_an_old_file_goes_on(old: Pair) -> None:
     assert old.jobs.counts() == {State.COMPLETED: 6, State.DEAD: 2, State.CANCELLED: 3}
 
 
-def test_an_old_file_ends_up_with_the_schema_of_a_new_one(old: Pair, tmp_path: Path) -> None:
+def test_an_old_database_ends_up_with_the_schema_of_a_new_one(old: Pair, tmp_path: Path) -> None:
     """After its migrations it is in nothing different from a database made today."""
+    if is_url(old.database.location):
+        for url in postgres.new_url():
+            fresh = Database(url)
+            fresh.open_jobs()
+            assert schema(old.database) == schema(fresh)
+            fresh.close()
+        return
     fresh = Database(str(tmp_path / "fresh.db"))
     fill(Pair(fresh))
-    assert _schema(old.database) == _schema(fresh)
+    assert schema(old.database) == schema(fresh)
     fresh.close()
 
 
@@ -108,10 +128,27 @@ def _all(pair: Pair) -> list[Job]:
     return list(pair.jobs.list_jobs((), sort="created", descending=False, limit=None))
 
 
-def _schema(database: Database) -> list[tuple[object, ...]]:
+def schema(database: Database) -> list[tuple[object, ...]]:
+    """Its tables, columns and indexes."""
+    if is_url(database.location):
+        return postgres.needed().sql(_PARTS, database.location)
     db = apsw.Connection(database.location)
     rows = db.execute(
         "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
     ).fetchall()
     db.close()
     return rows
+
+
+_PARTS = """
+SELECT 'column', table_name, column_name, data_type, column_default, is_nullable, is_identity,
+       collation_name
+FROM information_schema.columns WHERE table_schema = 'queuectl'
+UNION ALL
+SELECT 'index', tablename, indexname, indexdef, NULL, NULL, NULL, NULL
+FROM pg_indexes WHERE schemaname = 'queuectl'
+UNION ALL
+SELECT 'relation', relname, relkind::text, array_to_string(reloptions, ' '), NULL, NULL, NULL, NULL
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = 'queuectl'
+ORDER BY 1, 2, 3
+"""

@@ -1,0 +1,266 @@
+"""Who may do what on a server, and how it is reached: least privileges, encryption."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from queuectl.errors import DatabaseUnreachable, EnvironmentFault
+from queuectl.storage import open_job_storage
+from tests import postgres
+from tests.contract.support import Database
+from tests.postgres import NoServer, Server
+from tests.support import MAIN, ROOT, clean_environment
+
+GUIDES = ROOT / "docs" / "guides"
+ROLES = ("queue_owner", "queue_worker", "queue_producer")
+
+
+class Roles:
+    """A database in which the scripts of the guide were run, as the guide says."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self._server = server
+        self.url = url
+        for _ in range(2):  # It may be run again.
+            server.sql((GUIDES / "postgresql-roles.sql").read_text(), url)
+        Database(self.of("queue_owner")).open_jobs().close()
+        for _ in range(2):
+            server.sql((GUIDES / "postgresql-grants.sql").read_text(), self.of("queue_owner"))
+
+    def of(self, role: str) -> str:
+        return self.url.replace("postgres@", f"{role}@")
+
+    def refuses(self, role: str, statement: str) -> bool:
+        """Whether the server does not let this role do that."""
+        try:
+            self._server.sql(statement, self.of(role))
+        except psycopg2.errors.InsufficientPrivilege:
+            return True
+        return False
+
+
+@pytest.fixture
+def roles() -> Iterator[Roles]:
+    """They are gone afterwards."""
+    server = postgres.needed()
+    for url in postgres.new_url():
+        yield Roles(server, url)
+    for role in ROLES:
+        server.sql(f"DROP ROLE IF EXISTS {role}")
+
+
+def run(url: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """One command line on this queue."""
+    env = {
+        **clean_environment(),
+        "QUEUECTL_DATABASE_URL": url,
+        "QUEUECTL_HOME": str(folder / "home"),
+    }
+    return subprocess.run(
+        [*MAIN, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_worker_needs_few_rights(roles: Roles, tmp_path: Path) -> None:
+    """The role for workers can live the whole life of a queue that its owner made."""
+    url = roles.of("queue_worker")
+    (tmp_path / "jobs").write_text('{"command": "true"}\n' * 30)
+    for words in (
+        "init",
+        "enqueue --id a --command true",
+        "enqueue --id b --command false --max-retries 0",
+        "enqueue --id c --command true --delay 1h",
+        "enqueue --jobs-file jobs",
+        "cancel c",
+        "worker-start --drain --count 2",
+        "list",
+        "status",
+        "show a",
+        "dlq list",
+        "dlq retry b",
+        "cancel b",
+        "retry a",
+        "worker-start --drain",
+        "delete b",
+        "prune --older-than 0 --yes",
+        "worker-list",
+        "doctor",
+    ):
+        ran = run(url, tmp_path, *words.split())
+        assert ran.returncode == 0, (words, ran)
+
+
+def test_a_producer_only_puts_jobs_in(roles: Roles, tmp_path: Path) -> None:
+    """Its role can enqueue one job or many, and look; what decides or runs is refused in two lines."""
+    url = roles.of("queue_producer")
+    (tmp_path / "jobs").write_text('{"command": "true"}\n' * 30)
+    for words in ("enqueue --id a --command true", "enqueue --jobs-file jobs", "list", "status"):
+        ran = run(url, tmp_path, *words.split())
+        assert ran.returncode == 0, (words, ran)
+    for words in ("cancel a", "delete a", "worker-start --drain"):
+        ran = run(url, tmp_path, *words.split())
+        assert ran.returncode == 5, (words, ran)
+        assert "permission denied for table" in ran.stderr
+        assert "Ask whoever runs the database" in ran.stderr
+        assert len(ran.stderr.splitlines()) == 2
+    assert run(url, tmp_path, "show", "a").returncode == 0
+
+
+@pytest.mark.parametrize("role", ["queue_worker", "queue_producer"])
+def test_none_but_the_owner_changes_tables(roles: Roles, role: str) -> None:
+    """No table can be made, changed or dropped, nor the version of the schema be written; no other
+    schema is within reach, and no role is more than it was made to be.
+    """
+    for statement in (
+        "CREATE TABLE queuectl.mine ()",
+        "CREATE TEMPORARY TABLE mine ()",
+        "CREATE TABLE public.mine ()",
+        "CREATE SCHEMA mine",
+        "ALTER TABLE queuectl.jobs ADD COLUMN mine text",
+        "DROP TABLE queuectl.jobs",
+        "TRUNCATE queuectl.jobs",
+        "CREATE INDEX mine ON queuectl.jobs (id)",
+        "UPDATE queuectl.queuectl_schema SET version = 2",
+        "UPDATE queuectl.attempts SET outcome = 'succeeded'",
+        "DROP SCHEMA queuectl",
+        "CREATE ROLE mine",
+        "SELECT pg_read_file('postgresql.conf')",
+        "COPY queuectl.jobs TO PROGRAM 'cat'",
+    ):
+        assert roles.refuses(role, statement), statement
+    with pytest.raises(EnvironmentFault, match="permission denied"):
+        open_job_storage(f"{roles.of(role)}&schema=mine", create=True)
+
+
+def test_the_owner_is_no_superuser(roles: Roles) -> None:
+    """The role that migrates has its schema, and nothing besides."""
+    for statement in ("CREATE SCHEMA mine", "CREATE TABLE public.mine ()", "CREATE ROLE mine"):
+        assert roles.refuses("queue_owner", statement), statement
+
+
+# ---- encryption --------------------------------------------------------------------------------
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate for the name `localhost`, signed by itself, beside its key."""
+    certificate = folder / "server.crt"
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    subprocess.run(
+        [
+            *words.split(),
+            *("-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", folder / "server.key", "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate
+
+
+class Encrypted:
+    """A server that takes encrypted connections alone. `certificate` is its own, and proves it."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.certificate = make_certificate(folder)
+        self.port = _free_port()
+        self.server = Server(
+            programs,
+            settings={
+                "listen_addresses": "127.0.0.1",
+                "port": self.port,
+                "ssl": "on",
+                "ssl_cert_file": "server.crt",
+                "ssl_key_file": "server.key",
+            },
+        )
+
+    def begin(self) -> None:
+        """Starts it. Raises NoServer where its programs know no encryption."""
+        self.server.make()
+        for name in ("server.crt", "server.key"):
+            self.server.put(name, self.certificate.with_name(name).read_bytes())
+        self.server.admit("hostssl all all 127.0.0.1/32 trust\nhostnossl all all all reject")
+        self.server.start()
+
+    def url(self, **parameters: object) -> str:
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return f"postgresql://postgres@localhost:{self.port}/postgres?{query}"
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[Encrypted]:
+    """Of this test process's programs, or of Debian's: not all are made with encryption."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is missing, so no certificate can be made")
+    known = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for programs in [postgres.needed().programs, *known]:
+        made = Encrypted(programs, tmp_path)
+        try:
+            made.begin()
+        except NoServer as error:
+            why = str(error)
+            made.server.close()
+            continue
+        try:
+            yield made
+        finally:
+            made.server.close()
+        return
+    pytest.skip(f"no PostgreSQL here takes encrypted connections: {why.splitlines()[-1]}")
+
+
+def test_the_options_of_encryption_count(encrypted: Encrypted, tmp_path: Path) -> None:
+    """With the right certificate the server is trusted, with another or without encryption it is
+    refused in one line that says so.
+    """
+    right = encrypted.url(sslmode="verify-full", sslrootcert=encrypted.certificate)
+    ran = run(right, tmp_path, "enqueue", "--command", "true")
+    assert ran.returncode == 0, ran
+    assert run(right, tmp_path, "worker-start", "--drain").returncode == 0
+    storage = open_job_storage(right)
+    query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    assert storage._db.fetch(query) == [(True,)]  # type: ignore[attr-defined]
+    storage.close()
+    other = tmp_path / "other"
+    other.mkdir()
+    unknown = make_certificate(other)
+    for url, words in (
+        (encrypted.url(sslmode="verify-full", sslrootcert=unknown), "certificate"),
+        (encrypted.url(sslmode="verify-full", sslrootcert=tmp_path / "missing"), "certificate"),
+        (right.replace("localhost", "127.0.0.1"), "does not match host name"),
+        (encrypted.url(sslmode="disable"), "no encryption"),
+    ):
+        ran = run(url, tmp_path, "status")
+        assert ran.returncode == 5, ran
+        assert words in ran.stderr
+        assert len(ran.stderr.splitlines()) == 2
+
+
+def test_encryption_that_is_asked_for_is_not_done_without(tmp_path: Path) -> None:
+    """A server that has none is refused where the URL says that it has to be."""
+    port = _free_port()
+    server = Server(
+        postgres.needed().programs, settings={"listen_addresses": "127.0.0.1", "port": port}
+    )
+    try:
+        server.begin()
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        with pytest.raises(DatabaseUnreachable, match="does not support SSL"):
+            open_job_storage(f"{url}?sslmode=require", create=True)
+        open_job_storage(f"{url}?sslmode=prefer", create=True).close()
+    finally:
+        server.close()
