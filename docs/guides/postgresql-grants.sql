@@ -14,5 +14,5 @@ GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA queuectl TO queue_worker, queue_p
 GRANT INSERT ON jobs TO queue_producer;
 
 -- The version of the tables is the owner's to write. What was recorded of an attempt is never changed.
-GRANT INSERT, UPDATE, DELETE ON jobs, ended_jobs, workers TO queue_worker;
+GRANT INSERT, UPDATE, DELETE ON jobs, ended_jobs, output, workers TO queue_worker;
 GRANT INSERT, DELETE ON attempts TO queue_worker;

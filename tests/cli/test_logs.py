@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from queuectl.jobs.outcome import SUCCEEDED
+from queuectl.processes import host_name
 from tests.cli.support import FAILED, Cli, hand_worker
 from tests.support import MAIN, clean_environment
 
@@ -79,7 +80,8 @@ def test_json(cli: Cli, job_id: str) -> None:
     cli.done("retry", job_id)
     cli.finish(job_id, SUCCEEDED, b"\xff")
     ran = cli.done("logs", job_id, "--json", "--tail", "2").json
-    assert list(ran) == ["id", "path", "output"]
+    assert list(ran) == ["id", "host", "path", "missing_bytes", "output"]
+    assert (ran["host"], ran["missing_bytes"]) == (host_name(), 0)
     assert ran["path"] == str(cli.folder / "job_logs" / "job1.log")
     assert ran["output"].splitlines()[0] == "\\xff"
 

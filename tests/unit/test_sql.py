@@ -45,6 +45,7 @@ PARTS = {
         "where": "one condition, or none",
         "table": "jobs or ended_jobs",
     },
+    "postgres/work.py": {"places": "placeholders"},
     "sqlite/jobs.py": {"condition": "made of question marks"},
     "sqlite/listing.py": {
         "direction": "ASC or DESC",

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from queuectl.cli import values
 from queuectl.cli.command import Command, Context, Result, StdoutBytes
+from queuectl.copied_log import last_lines
 from queuectl.errors import CouldNotDo, EnvironmentFault, InvalidInput
 from queuectl.job_logs import LogNotFound
+from queuectl.jobs.job_view import part
 from queuectl.jobs.lifecycle import FINISHED
+from queuectl.processes import host_name
 from queuectl.text import typed, visible
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Sequence
 
+    from queuectl.copied_log import CopiedLog, Place
+    from queuectl.job_queue import JobQueue
     from queuectl.jobs.job_view import Attempt
 
 
@@ -47,35 +52,127 @@ def _run(context: Context) -> Result:
     tail = None if args.tail is None else values.whole_number("--tail", args.tail)
     if tail is not None and tail < 0:
         raise InvalidInput(f"--tail must be 0 or more, not {tail}")
+    number = None if args.attempt is None else values.whole_number("--attempt", args.attempt)
+    if number is not None and number < 1:
+        raise InvalidInput(f"--attempt must be 1 or more, not {number}")
     queue = context.queue()
-    job_id, logs = queue.resolve(args.id), queue.logs
+    job_id = queue.resolve(args.id)
+    if args.follow:
+        return _follow(context, queue, job_id, tail)
     attempts = queue.attempts(job_id)
-    _check_place(logs.path(job_id), job_id, has_run=bool(attempts) and not args.follow)
-    start, end = 0, None
-    if args.attempt is not None:
-        number = values.whole_number("--attempt", args.attempt)
-        if number < 1:
-            raise InvalidInput(f"--attempt must be 1 or more, not {number}")
-        start, end = _part(job_id, attempts, number)
-    if tail is not None and (not args.follow or os.path.exists(logs.path(job_id))):
+    chosen = None if number is None else _latest(job_id, attempts, number)
+    copied = queue.copied_log(job_id)
+    if copied is not None:
+        return _copied(context, copied, job_id, tail, chosen)
+    logs = queue.logs
+    _check_place(logs.path(job_id), job_id, has_run=bool(attempts))
+    start, end = (0, None) if chosen is None else part(attempts, chosen)
+    if tail is not None:
         start = logs.tail_start(job_id, tail, start=start, end=end)
     if args.json:
         out = io.BytesIO()
         logs.copy(job_id, out, start, end)
-        text = out.getvalue().decode("utf-8", "backslashreplace")
-        return Result(data={"id": job_id, "path": logs.path(job_id), "output": text})
-    if args.follow:
-        if queue.get(job_id).state not in FINISHED:
-            context.note_missing_workers(queue)
-        logs.follow(
-            job_id,
-            cast("BinaryIO", StdoutBytes()),
-            lambda: queue.get(job_id).state in FINISHED,
-            start=start,
-        )
-    else:
-        logs.copy(job_id, cast("BinaryIO", StdoutBytes()), start, end)
+        return _as_json(job_id, host_name(), logs.path(job_id), out.getvalue())
+    logs.copy(job_id, _stdout(), start, end)
     return Result()
+
+
+def _stdout() -> BinaryIO:
+    return cast("BinaryIO", StdoutBytes())
+
+
+def _copied(
+    context: Context, copied: CopiedLog, job_id: str, tail: int | None, chosen: int | None
+) -> Result:
+    """The same of a log that is not all on this machine."""
+    places = copied.places(chosen)
+    for place in places:
+        context.note(told(place))
+    out = io.BytesIO() if context.args.json else _stdout()
+    if tail is None:
+        copied.copy(out, chosen)
+    else:
+        out.write(copied.tail(tail, chosen))
+    if isinstance(out, io.BytesIO):
+        last = places[-1] if places else None
+        missing = sum(place.length - place.copied for place in places)
+        host, path = (last.host, last.path) if last else (None, None)
+        return _as_json(job_id, host, path, out.getvalue(), missing)
+    return Result()
+
+
+def _as_json(
+    job_id: str, host: str | None, path: str | None, output: bytes, missing: int = 0
+) -> Result:
+    text = output.decode("utf-8", "backslashreplace")
+    data = {"id": job_id, "host": host, "path": path, "missing_bytes": missing, "output": text}
+    return Result(data=data)
+
+
+def told(place: Place) -> str:
+    """What of a log was read from the database, and where the whole is, in one line."""
+    if place.copied < place.length:
+        what = f"{place.copied:,} of {place.length:,} bytes of output are"
+    else:
+        what = f"all {place.length:,} bytes of output are"
+    return f"From the database, where {what}; the log itself is on {visible(place.host)}: {visible(place.path)}"
+
+
+def _follow(context: Context, queue: JobQueue, job_id: str, tail: int | None) -> Result:
+    """The log on this machine for as long as all is in it, then what the database has of the rest."""
+    logs, path = queue.logs, queue.logs.path(job_id)
+    _check_place(path, job_id, has_run=False)
+    if queue.get(job_id).state not in FINISHED:
+        context.note_missing_workers(queue)
+    elsewhere = queue.copied_follower(job_id)
+
+    def is_finished() -> bool:
+        return queue.get(job_id).state in FINISHED
+
+    def is_over_here() -> bool:
+        nonlocal elsewhere
+        # Asked first: where the last attempt ran is known when the job has finished.
+        finished = is_finished()
+        elsewhere = queue.copied_follower(job_id, waits=not finished)
+        return finished or elsewhere is not None
+
+    out = _stdout()
+    if elsewhere is None:
+        start = 0
+        if tail is not None and os.path.exists(path):
+            start, tail = logs.tail_start(job_id, tail), None
+        try:
+            logs.follow(job_id, out, is_over_here, start=start)
+        except LogNotFound:
+            if elsewhere is None:
+                raise
+    elif (copied := queue.copied_log(job_id)) is not None:
+        # What is before that part; of the end, as much as is wanted, when that is known.
+        before = out if tail is None else io.BytesIO()
+        for at in range(elsewhere.at):
+            copied.copy(before, at)
+        if isinstance(before, io.BytesIO):
+            elsewhere.look(_Writer(before))
+            out.write(last_lines(before.getvalue(), tail or 0))
+    if elsewhere is not None:
+        elsewhere.run(_Writer(out), is_finished)
+        note_places(context, queue, job_id)
+    return Result()
+
+
+class _Writer:
+    """Takes a log as it comes, all of it."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.output = self.own_line = out.write
+        self.flush = out.flush
+
+
+def note_places(context: Context, queue: JobQueue, job_id: str) -> None:
+    """Says where the log of a job is that was read from the database."""
+    copied = queue.copied_log(job_id)
+    for place in [] if copied is None else copied.places():
+        context.note(told(place))
 
 
 def _check_place(path: str, job_id: str, *, has_run: bool) -> None:
@@ -98,32 +195,24 @@ def _check_place(path: str, job_id: str, *, has_run: bool) -> None:
         )
 
 
-def _part(job_id: str, attempts: Sequence[Attempt], number: int) -> tuple[int, int | None]:
-    """Where in the log the part of an attempt begins and ends (None: with the log)."""
+def _latest(job_id: str, attempts: Sequence[Attempt], number: int) -> int:
+    """Which of the attempts has this number."""
     # The last of them: an attempt that was given back has its number used again.
     at = max((at for at, attempt in enumerate(attempts) if attempt.attempt == number), default=None)
-    if at is None:
-        known = "it has not run yet"
-        if attempts:
-            highest = max(attempt.attempt for attempt in attempts)
-            known = f"its attempts are numbered 1 to {highest}" if highest > 1 else "it has had 1"
-            if len(attempts) > highest > 1:
-                known += ", some of them alike; of these the latest is meant"
-            elif len(attempts) > highest:
-                known = "its attempts all have the number 1, by which the latest is meant"
-        raise CouldNotDo(
-            f"job {visible(job_id)} has no attempt {number}; {known}",
-            hint=f"See its attempts with: {typed('queuectl', 'show', job_id)}",
-        )
-    start, end = attempts[at].log_start, attempts[at].log_end
-    # Nobody wrote down where the part of one that still runs, or was lost, is: between the others.
-    if start is None:
-        start = max((a.log_end for a in attempts[:at] if a.log_end is not None), default=0)
-    if end is None:
-        end = min(
-            (a.log_start for a in attempts[at + 1 :] if a.log_start is not None), default=None
-        )
-    return start, end
+    if at is not None:
+        return at
+    known = "it has not run yet"
+    if attempts:
+        highest = max(attempt.attempt for attempt in attempts)
+        known = f"its attempts are numbered 1 to {highest}" if highest > 1 else "it has had 1"
+        if len(attempts) > highest > 1:
+            known += ", some of them alike; of these the latest is meant"
+        elif len(attempts) > highest:
+            known = "its attempts all have the number 1, by which the latest is meant"
+    raise CouldNotDo(
+        f"job {visible(job_id)} has no attempt {number}; {known}",
+        hint=f"See its attempts with: {typed('queuectl', 'show', job_id)}",
+    )
 
 
 COMMANDS = {

@@ -12,7 +12,9 @@ from queuectl.cli.job_options import (
     job_from_options,
     submit_one,
 )
+from queuectl.cli.logs import note_places
 from queuectl.errors import Conflict, InvalidInput
+from queuectl.job_logs import own_lines
 from queuectl.job_logs.command_output import CommandOutput
 from queuectl.job_logs.following import Follower
 from queuectl.jobs.lifecycle import FINISHED, State
@@ -22,6 +24,7 @@ from queuectl.text import visible
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
+    from queuectl.copied_log import CopiedFollower
     from queuectl.job_queue import JobQueue
     from queuectl.jobs.job_view import Job
 
@@ -92,15 +95,43 @@ def _stream(context: Context, queue: JobQueue, job_id: str) -> None:
         attempts=lambda: queue.attempts(job_id),
     )
 
+    elsewhere: CopiedFollower | None = None
+
     def is_finished() -> bool:
-        return not (out.is_in_doubt and out.ask()) and queue.get(job_id).state in FINISHED
+        return queue.get(job_id).state in FINISHED
+
+    def is_over_here() -> bool:
+        nonlocal elsewhere
+        finished = not (out.is_in_doubt and out.ask()) and is_finished()
+        elsewhere = queue.copied_follower(job_id, waits=not finished)
+        return finished or elsewhere is not None
 
     try:
         # One that has no log was never started; how it ended says why.
-        log.run(cast("BinaryIO", out), is_finished)
+        log.run(cast("BinaryIO", out), is_over_here)
     finally:
         log.close()
     out.end()
+    if elsewhere is not None:
+        elsewhere.run(_OutputAlone(context), is_finished)
+        note_places(context, queue, job_id)
+
+
+class _OutputAlone:
+    """Takes a log as it comes: writes the command's output, and says how each attempt ended."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._out = StdoutBytes()
+        self.output = self._out.write
+        self.flush = self._out.flush
+
+    def own_line(self, line: bytes) -> None:
+        """Passes on what people are told."""
+        self._out.flush()
+        line = line.lstrip(b"\n")
+        if line and not own_lines.may_begin_started(line, 0):
+            self._context.note(visible(own_lines.told(line)))
 
 
 def _configure_wait(parser: ArgumentParser) -> None:

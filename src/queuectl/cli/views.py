@@ -17,8 +17,7 @@ from queuectl.text import HIDDEN
 
 if TYPE_CHECKING:
     from queuectl.cli.tables import Row
-    from queuectl.job_logs import JobLogs
-    from queuectl.job_queue import WorkerRecord
+    from queuectl.job_queue import JobQueue, WorkerRecord
     from queuectl.jobs.job_view import Attempt, Job
 
 _JOB_COLUMNS = (
@@ -86,12 +85,14 @@ def write_job(
     screen: Screen,
     job: Job,
     attempts: Sequence[Attempt],
-    logs: JobLogs,
+    output: tuple[str, list[str]],
     *,
     now: int,
     show_env: bool,
 ) -> None:
-    """One job: its fields, its attempts, the end of its output, and what can be done next."""
+    """One job: its fields, its attempts, the end of its `output` (where that is, and the lines), and
+    what can be done next.
+    """
     fields = [(label, value) for label, value in _fields(job, now, show_env=show_env) if value]
     width = max(len(label) for label, _ in fields)
     for label, value in fields:
@@ -100,12 +101,12 @@ def write_job(
     if attempts:
         screen.write()
         write_table(screen, _ATTEMPT_COLUMNS, (_attempt_row(attempt, now) for attempt in attempts))
-    output = _last_lines(logs, job.id)
-    if output:
-        screen.write(f"\nThe last lines of {screen.shown(logs.path(job.id))}:")
-        for line in output:
+    where, lines = output
+    if lines:
+        screen.write(f"\nThe last lines of {screen.shown(where)}:")
+        for line in lines:
             screen.write(screen.fit(f"  {screen.shown(line)}"))
-    steps = list(_next_steps(job, has_log=bool(output)))
+    steps = list(_next_steps(job, has_log=bool(lines)))
     if steps:
         screen.write()
         for what, words in steps:
@@ -195,19 +196,28 @@ def _next_steps(job: Job, *, has_log: bool) -> Iterator[tuple[str, list[str]]]:
         yield "Call it off", ["queuectl", "cancel", job.id]
 
 
-def _last_lines(logs: JobLogs, job_id: str) -> list[str]:
+def last_output(queue: JobQueue, job_id: str) -> tuple[str, list[str]]:
+    """Where the job's log is, and its last lines; no lines where there are none."""
     from queuectl.job_logs import LogNotFound
 
+    logs = queue.logs
+    where = logs.path(job_id)
     try:
-        size = os.path.getsize(logs.path(job_id))
-        # A line can be as long as the whole log.
-        start = max(logs.tail_start(job_id, _LAST_LINES), size - _LAST_BYTES)
-        with open(logs.path(job_id), "rb") as log:
-            log.seek(start)
-            data = log.read(_LAST_BYTES)
+        copied = queue.copied_log(job_id)
+        if copied is not None:
+            places = copied.places()
+            where = ", ".join(f"{place.path} on {place.host}" for place in places) or "its log"
+            data = copied.tail(_LAST_LINES)[-_LAST_BYTES:]
+        else:
+            size = os.path.getsize(where)
+            # A line can be as long as the whole log.
+            start = max(logs.tail_start(job_id, _LAST_LINES), size - _LAST_BYTES)
+            with open(where, "rb") as log:
+                log.seek(start)
+                data = log.read(_LAST_BYTES)
     except (OSError, ValueError, LogNotFound):  # It may have a name that this locale cannot say.
-        return []
-    return [
+        return where, []
+    return where, [
         line.rstrip("\r").expandtabs() for line in data.decode(errors="replace").split("\n") if line
     ]
 

@@ -35,6 +35,8 @@ class Config:
     kill_grace_seconds: float
     stop_timeout_seconds: float
     log_max_bytes: int
+    log_store: str
+    log_tail_bytes: int
     poll_interval_seconds: float
     database_url: str
 

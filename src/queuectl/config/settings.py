@@ -202,6 +202,24 @@ SETTINGS = (
         help="how much of one attempt's output is kept; the middle of more is cut out",
     ),
     Setting(
+        "log_store",
+        "choice",
+        "disk",
+        choices=("disk", "database"),
+        help="on PostgreSQL: whether the database has the end of each run's output, or all of it;"
+        " the whole is always on the worker's disk, and of a queue in a file nowhere else",
+    ),
+    Setting(
+        "log_tail_bytes",
+        "int",
+        256 * 1024,
+        minimum=1024,
+        maximum=16 * 1024**2,
+        unit="bytes",
+        help="on PostgreSQL, with log_store = disk: how much of the end of each run's output the"
+        " database has; without effect on a queue in a file",
+    ),
+    Setting(
         "poll_interval_seconds",
         "float",
         0.5,

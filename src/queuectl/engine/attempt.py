@@ -24,10 +24,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.job_logs.copying import NoCopy, OutputCopy
     from queuectl.job_logs.open_log import NoLog, OpenLog
     from queuectl.jobs.claim import Claim
     from queuectl.jobs.outcome import Outcome
     from queuectl.marks import Census
+    from queuectl.storage.records import OutputPart
 
 _TREE_SECONDS = 0.01
 """How often a tree that is being ended is looked at."""
@@ -46,11 +48,13 @@ class Attempt:
         "_over",
         "_status",
         "claim",
+        "copy",
         "deadline_ticks",
         "ended_ticks",
         "ending",
         "kill_ticks",
         "log",
+        "output",
         "pid",
         "started_at",
         "started_ticks",
@@ -79,6 +83,10 @@ class Attempt:
         fenced or killed."""
         self.kill_ticks = 0
         """When SIGTERM has been given time enough, and SIGKILL follows."""
+        self.copy: OutputCopy | NoCopy | None = None
+        """How much of its output was copied into the database, if any is."""
+        self.output: OutputPart | None = None
+        """What is still to be copied, along with its outcome."""
         self._lock = threading.Lock()
         self._over = False
         self._status = 0

@@ -6,6 +6,7 @@ command to start, and nothing that keeps that from starting may keep an outcome 
 
 from __future__ import annotations
 
+from queuectl.job_logs import own_lines
 from queuectl.jobs.outcome import judge
 from queuectl.storage.records import Settlement
 
@@ -31,7 +32,7 @@ class Closing:
         outcome = attempt.outcome()
         # By the elapsed time: a clock that is set meanwhile makes no run end before it began.
         finished_at = attempt.started_at + int(attempt.seconds * 1e6)
-        words = outcome.error or "succeeded (exit status 0)"
+        words = outcome.error or own_lines.SUCCEEDED
         try:
             log_end = attempt.log.close(words, finished_at, attempt.seconds)
         except OSError:
@@ -45,6 +46,7 @@ class Closing:
             finished_at,
             attempt.log.start,
             log_end,
+            attempt.output,
         )
 
     def abandon(self, attempt: Attempt) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.clock import Clock
+    from queuectl.engine.attempt import Attempt
+    from queuectl.engine.copying import Copier
     from queuectl.engine.slots import OnEnded
     from queuectl.jobs.outcome import Policy
     from queuectl.processes import Identity
@@ -189,6 +191,23 @@ def _assemble(
             inside=workspace.surrounding_job(),
         )
 
+    def make_copier(
+        running: Callable[[], set[Attempt]],
+        settle: Callable[[Attempt], None],
+        worker_id: Callable[[], str],
+    ) -> Copier:
+        from queuectl.engine.copying import Copier
+
+        return Copier(
+            lambda: open_worker_storage(workspace.location, clock),
+            running=running,
+            settle=settle,
+            worker_id=worker_id,
+            host=me.host,
+            folder=workspace.logs,
+            say=say,
+        )
+
     return Worker(
         slots=orders.slots,
         drain=orders.drain,
@@ -203,6 +222,7 @@ def _assemble(
             config=config,
         ),
         make_ledger=make_ledger,
+        make_copier=make_copier if storage.keeps_output else None,
         say=say,
         on_ended=on_ended,
     )

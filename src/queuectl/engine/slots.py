@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.engine.attempt import Attempt
+    from queuectl.engine.copying import Copier
     from queuectl.engine.execute import Executor
     from queuectl.engine.ledger import Ledger
     from queuectl.engine.running import Running
@@ -37,7 +38,8 @@ class Slots:
 
     `may_start` is asked before each start. `on_no_room` is told why a command could not be started
     although the job is not to blame, `on_defect` of what should not happen; `on_ended` is told of
-    each attempt, and what `policy` makes of it.
+    each attempt, and what `policy` makes of it. A `copier`, if there is one, hands on to the ledger
+    what has ended.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Slots:
         executor: Executor,
         running: Running,
         ledger: Ledger,
+        copier: Copier | None = None,
         may_start: Callable[[int], bool],
         on_no_room: Callable[[str], None],
         on_defect: Callable[[str], None],
@@ -58,6 +61,7 @@ class Slots:
         self._executor = executor
         self._running = running
         self._ledger = ledger
+        self._settler = copier or ledger
         self._may_start = may_start
         self._on_no_room = on_no_room
         self._on_defect = on_defect
@@ -100,7 +104,7 @@ class Slots:
                 self._ledger.forfeit()
                 continue
             if attempt is not None:
-                self._ledger.settle(attempt)
+                self._settler.settle(attempt)
                 self._tell(attempt)
 
     def _run(self, claim: Claim) -> Attempt | None:

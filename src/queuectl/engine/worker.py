@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from queuectl.clock import Clock
     from queuectl.config import Config
     from queuectl.engine.attempt import Attempt
+    from queuectl.engine.copying import Copier
     from queuectl.engine.execute import Executor
     from queuectl.engine.ledger import Ledger
     from queuectl.engine.slots import OnEnded
     from queuectl.errors import QueuectlError
     from queuectl.jobs.outcome import Policy
+
+    MakeCopier = Callable[
+        [Callable[[], set[Attempt]], Callable[[Attempt], None], Callable[[], str]], Copier
+    ]
+    """Given what runs, who settles what has ended, and the worker's id."""
 
 _JOIN_SECONDS = 0.05
 """How soon a signal is heeded while a thread is waited for."""
@@ -43,7 +49,8 @@ _PAUSE_TICKS = 1_000_000
 class Worker:
     """Runs jobs until it is told to stop, or, as a drain, until there is nothing left to do.
 
-    `make_ledger` registers a worker and returns its ledger, not started yet. `say` prints a line
+    `make_ledger` registers a worker and returns its ledger, not started yet; `make_copier`, given who
+    settles, makes what copies output into the database, where that keeps any. `say` prints a line
     for people, and `on_ended` is told of each attempt.
     """
 
@@ -58,6 +65,7 @@ class Worker:
         executor: Executor,
         make_ledger: Callable[[Callable[[], None], Callable[[], Policy]], Ledger],
         say: Callable[[str], None],
+        make_copier: MakeCopier | None = None,
         on_ended: OnEnded | None = None,
     ) -> None:
         self._drain = drain
@@ -80,6 +88,9 @@ class Worker:
         self._watchdog = systemd.Watchdog(clock)
         self.ledger = make_ledger(self.wake, lambda: self.policy)
         self._running = Running(database, clock, self.ledger.lease.holds)
+        self._copier = None
+        if make_copier is not None:
+            self._copier = make_copier(self._running.all, self.ledger.settle, lambda: self.id)
         self.configure(config)
         self._slots = Slots(
             slots,
@@ -87,6 +98,7 @@ class Worker:
             executor=executor,
             running=self._running,
             ledger=self.ledger,
+            copier=self._copier,
             may_start=self._may_start,
             on_no_room=self._pause,
             on_defect=lambda what: self.fail(CouldNotDo(what)),
@@ -97,6 +109,8 @@ class Worker:
     def configure(self, config: Config) -> None:
         """Takes over the settings, for what begins from now on."""
         self._executor.configure(config)
+        if self._copier is not None:
+            self._copier.configure(config)
         self._running.grace_seconds = config.kill_grace_seconds
         self._stop_timeout = config.stop_timeout_seconds
         if self.ledger.lease.configure(config.lease_seconds):
@@ -148,6 +162,8 @@ class Worker:
         self.stop(0)
         self._running.hurry()
         self.ledger.give_up()
+        if self._copier is not None:
+            self._copier.give_up()
 
     def fail(self, error: QueuectlError) -> None:
         """Stops because the worker cannot go on; `run` raises `error` in the end."""
@@ -186,6 +202,8 @@ class Worker:
         """
         try:
             threads.start(self.ledger)
+            if self._copier is not None:
+                threads.start(self._copier)
             self._slots.start()
             self._work()
         except BaseException:
@@ -194,6 +212,8 @@ class Worker:
             raise
         finally:
             self._slots.close()
+            if self._copier is not None:
+                self._copier.ask_to_close()
             self._close_ledger()
         self._failure = self._failure or self.ledger.failure
         if self._failure is not None:

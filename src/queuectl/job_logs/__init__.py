@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
+    from queuectl.jobs.job_view import Attempt
+
 __all__ = ["JobLogs", "LogNotFound", "OpenLog"]
 
 _ENDING = ".log"
@@ -107,6 +109,23 @@ class JobLogs:
         except OSError:
             return True
         return append_lost(fd, attempt, ended_at)
+
+    def has_end_of(self, id: str, attempt: Attempt) -> bool:
+        """Whether the log has the closing line of this attempt where that ended."""
+        try:
+            fd = os.open(self.path(id), files.READ)
+        except OSError:
+            return False
+        try:
+            end = attempt.log_end or 0
+            start = max(end - own_lines.LONGEST, 0)
+            text = files.read_at(fd, end - start, start)
+        finally:
+            os.close(fd)
+        line = text[text.rfind(b"\n", 0, -1) + 1 :]
+        return len(text) == end - start and own_lines.is_end_of(
+            line, attempt.attempt, attempt.finished_at
+        )
 
     def tail_start(self, id: str, lines: int, *, start: int = 0, end: int | None = None) -> int:
         """The offset at which the last `lines` lines of the log, or of that part of it, begin.

@@ -62,6 +62,11 @@ class Cutter:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-cutter", daemon=True)
 
+    @property
+    def cut(self) -> tuple[int, int, int]:
+        """Where the first part ends, where the second begins, by how much that was moved up."""
+        return self._kept_to, self._resumes_at, self._moved
+
     def start(self) -> None:
         """Cut what is too long from now on, in a thread, every tenth of a second."""
         self._thread.start()

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.job_logs.blocks import Shape
     from queuectl.job_logs.cutting import Cutter
 
 
@@ -26,7 +27,17 @@ class OpenLog:
     the file (`> /dev/stdout` does), and then its part begins at 0.
     """
 
-    __slots__ = ("_attempt", "_cutter", "_header_end", "_path", "fd", "max_bytes", "start")
+    __slots__ = (
+        "_attempt",
+        "_cut",
+        "_cutter",
+        "_header_end",
+        "_line",
+        "_path",
+        "fd",
+        "max_bytes",
+        "start",
+    )
 
     def __init__(
         self, fd: int, path: str, attempt: int, line: bytes, max_bytes: int, *, is_new: bool
@@ -35,7 +46,9 @@ class OpenLog:
         self.max_bytes = max_bytes
         self._path = path
         self._attempt = attempt
+        self._line = line
         self._cutter: Cutter | None = None
+        self._cut = (0, 0, 0)
         # Nobody else has a new file open, so that no question need be asked about where it ends.
         if is_new:
             _write_whole(fd, line)
@@ -95,7 +108,10 @@ class OpenLog:
                 self._cutter = self._new_cutter(may_cut)
             cutter, self._cutter = self._cutter, None
             if cutter is not None:
-                cutter.finish()
+                try:
+                    cutter.finish()
+                finally:
+                    self._cut = cutter.cut
         except OSError:
             pass  # It stays as long as it is.
 
@@ -131,6 +147,20 @@ class OpenLog:
         end = os.lseek(self.fd, 0, os.SEEK_END)
         self._close_file()
         return end
+
+    def has_output(self, fd: int) -> bool:
+        """Whether anything is behind the header line, as seen by some descriptor of the log."""
+        return os.lseek(fd, 0, os.SEEK_END) != self._header_end
+
+    def where_output_is(self, fd: int) -> Shape:
+        """Where the command's output is in the file, as seen by some descriptor of it."""
+        from queuectl.job_logs.blocks import Shape
+
+        begins = self._header_end - len(self._line)
+        # Where a command emptied the file, the header line went, too.
+        is_whole = files.read_at(fd, len(self._line), begins) == self._line
+        cut = self._cut if self._cutter is None else self._cutter.cut
+        return Shape(self._header_end if is_whole else 0, os.fstat(fd).st_size, *cut)
 
     def _close_file(self) -> None:
         try:

@@ -22,6 +22,9 @@ LONGEST = 4096
 LONGEST_CUT = 128
 """No line that tells of a cut has as many bytes as this."""
 
+SUCCEEDED = "succeeded (exit status 0)"
+"""How an attempt ended that did well, in its closing line."""
+
 _MARK = b"[queuectl] attempt "
 _STARTED = (b" of ", b" started ")
 _ENDED = (b" ended ",)

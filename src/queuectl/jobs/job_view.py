@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.jobs.lifecycle import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Job(NamedTuple):
@@ -66,3 +69,20 @@ class Attempt(NamedTuple):
     log_start: int | None
     """Where this run's header line begins in the job's log, in bytes."""
     log_end: int | None
+    run: int | None = None
+    """Names it to a storage that keeps output."""
+
+
+def part(attempts: Sequence[Attempt], at: int) -> tuple[int, int | None]:
+    """Where in a log, in which all of these attempts are, the part of one of them begins and ends
+    (None: with the log).
+    """
+    start, end = attempts[at].log_start, attempts[at].log_end
+    # Nobody wrote down where the part of one that still runs, or was lost, is: between the others.
+    if start is None:
+        start = max((a.log_end for a in attempts[:at] if a.log_end is not None), default=0)
+    if end is None:
+        end = min(
+            (a.log_start for a in attempts[at + 1 :] if a.log_start is not None), default=None
+        )
+    return start, end

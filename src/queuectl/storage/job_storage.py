@@ -17,7 +17,15 @@ from queuectl.jobs.job import NewJob
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import Outcome, Verdict
-from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
+from queuectl.storage.records import (
+    Exchange,
+    NewWorker,
+    Outlook,
+    OutputPart,
+    OutputRecord,
+    Settlement,
+    WorkerRecord,
+)
 
 
 class JobStorage(Protocol):
@@ -25,6 +33,9 @@ class JobStorage(Protocol):
 
     created: bool
     """The queue was made when it was opened."""
+
+    keeps_output: bool
+    """Workers copy what commands write into it, for readers on other machines."""
 
     def enqueue(self, jobs: Sequence[NewJob], now: int) -> None:
         """Stores all of the jobs, or none. They are on the disk when this returns.
@@ -42,6 +53,18 @@ class JobStorage(Protocol):
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """The job's attempts, oldest first, with the one that is running, if any, last."""
+
+    def output(self, job_id: str, run: int | None) -> OutputRecord | None:
+        """What is there of the output of one of the job's attempts, as its `run` names it; None when
+        nothing is.
+        """
+
+    def output_blocks(
+        self, job_id: str, run: int | None, first: int, most: int
+    ) -> list[tuple[int, bytes]]:
+        """Up to `most` blocks of it from the number `first` on: their numbers, and their bytes,
+        compressed by zlib.
+        """
 
     def list_jobs(
         self, states: Sequence[State], *, sort: str, descending: bool, limit: int | None
@@ -80,7 +103,8 @@ class JobStorage(Protocol):
         states: Sequence[State],
         remove_output: Callable[[Sequence[str]], object] | None = None,
     ) -> None:
-        """Removes jobs in one of `states` with their attempts. All or none: raises WrongState.
+        """Removes jobs in one of `states` with their attempts, and what is kept here of their
+        output. All or none: raises WrongState.
 
         `remove_output` is called with the ids as the last step before the commit: while nobody else
         can have a job of these ids, and when no more than the commit itself can fail. What it raises
@@ -139,6 +163,9 @@ class WorkerStorage(Protocol):
     spans_machines: bool
     """Workers of other machines may take this worker's jobs when its lease is over."""
 
+    keeps_output: bool
+    """What commands write is to be copied into it."""
+
     def register(self, worker: NewWorker) -> None:
         """Makes the worker known, with its first lease."""
 
@@ -155,6 +182,14 @@ class WorkerStorage(Protocol):
 
         A settlement whose claim is no longer the job's changes nothing and is reported in
         `refused`. Raises WorkerFenced, with nothing changed, when the worker was given up.
+        """
+
+    def keep_output(self, worker_id: str, parts: Sequence[OutputPart]) -> list[Claim]:
+        """Keeps pieces of what this worker's commands write, up to one for each claim; of those that
+        a settlement brings along, `exchange` does the same. Doing it twice does no more than once.
+
+        A piece whose claim is no longer the job's changes nothing, and is reported. No heartbeat and
+        no settlement waits for it.
         """
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:

@@ -27,6 +27,35 @@ if TYPE_CHECKING:
         finished_at: int
         log_start: int | None
         log_end: int | None
+        output: OutputPart | None = None
+        """What is still to be copied of its output, where the storage keeps that."""
+
+    class OutputPart(NamedTuple):
+        """A piece of the copy of what one claimed attempt writes."""
+
+        claim: Claim
+        host: str
+        folder: str
+        """Where the whole log is: the machine, and the folder of logs on it."""
+        begins: int
+        """The number of the first block of the log as it is now."""
+        length: int
+        """How many bytes of output are in that log."""
+        dropped: list[tuple[int, int]]
+        """Blocks that are not to be kept any more, as (from, before)."""
+        blocks: list[tuple[int, int, bytes]]
+        """Number, length, and bytes that zlib has compressed; one of a number that is there takes
+        its place."""
+
+    class OutputRecord(NamedTuple):
+        """The copy of what one attempt wrote. Fields as in `OutputPart`."""
+
+        host: str
+        folder: str
+        begins: int
+        length: int
+        blocks: list[tuple[int, int]]
+        """The numbers and lengths of the blocks that are there, in their order."""
 
     class Exchange(NamedTuple):
         """What came of an exchange."""
@@ -95,8 +124,12 @@ if TYPE_CHECKING:
 
 else:
     Settlement = namedtuple(
-        "Settlement", "claim outcome verdict worker started_at finished_at log_start log_end"
+        "Settlement",
+        "claim outcome verdict worker started_at finished_at log_start log_end output",
+        defaults=(None,),
     )
+    OutputPart = namedtuple("OutputPart", "claim host folder begins length dropped blocks")
+    OutputRecord = namedtuple("OutputRecord", "host folder begins length blocks")
     Exchange = namedtuple("Exchange", "claims refused")
     Outlook = namedtuple(
         "Outlook",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.storage.postgres.connection import Values
-    from queuectl.storage.records import WorkerRecord
+    from queuectl.storage.records import OutputRecord, WorkerRecord
 
 _BATCH = 2_000
 """Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
@@ -32,6 +32,8 @@ _LOOKS = 5
 
 class PostgresJobStorage:
     """The queue's database, open for one process's requests. Not for use by two threads at once."""
+
+    keeps_output = True
 
     def __init__(self, location: str, *, create: bool) -> None:
         self._db = Connection(location, create=create)
@@ -113,6 +115,21 @@ class PostgresJobStorage:
             ended = self._db.fetch(sql.ENDED_ATTEMPTS, {"id": job_id})
             running = self._db.fetch(sql.RUNNING_ATTEMPT, {"id": job_id})
         return [Attempt._make(row) for row in ended + running]
+
+    def output(self, job_id: str, run: int | None) -> OutputRecord | None:
+        from queuectl.storage.records import OutputRecord
+
+        rows = self._db.fetch(sql.OUTPUT, {"id": job_id, "run": run})
+        if not rows:
+            return None
+        host, folder, begins, length = rows[-1][2:]
+        return OutputRecord(host, folder, begins, length, [(row[0], row[1]) for row in rows])
+
+    def output_blocks(
+        self, job_id: str, run: int | None, first: int, most: int
+    ) -> list[tuple[int, bytes]]:
+        values = {"id": job_id, "run": run, "first": first, "most": most}
+        return [(n, bytes(data)) for n, data in self._db.fetch(sql.OUTPUT_BLOCKS, values)]
 
     def list_jobs(
         self, states: Sequence[State], *, sort: str, descending: bool, limit: int | None

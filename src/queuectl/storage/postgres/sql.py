@@ -70,15 +70,27 @@ SELECT {JOB_COLUMNS} FROM ended_jobs WHERE id = %(id)s
 """
 
 ENDED_ATTEMPTS = """
-SELECT attempt, started_at, finished_at, outcome, exit_code, signal, error, worker, log_start, log_end
+SELECT attempt, started_at, finished_at, outcome, exit_code, signal, error, worker, log_start, log_end,
+       run
 FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = %(id)s UNION ALL
                            SELECT seq FROM ended_jobs WHERE id = %(id)s)
 ORDER BY ended
 """
 
 RUNNING_ATTEMPT = f"""
-SELECT attempts, started_at, NULL, 'running', NULL, NULL, NULL, worker, NULL, NULL
+SELECT attempts, started_at, NULL, 'running', NULL, NULL, NULL, worker, NULL, NULL, claim_token
 FROM jobs WHERE id = %(id)s AND state = '{State.PROCESSING}'
+"""
+
+_OF_THE_RUN = """
+FROM output WHERE seq = (SELECT seq FROM jobs WHERE id = %(id)s UNION ALL
+                         SELECT seq FROM ended_jobs WHERE id = %(id)s) AND run = %(run)s
+"""
+
+OUTPUT = f"SELECT number, bytes, host, folder, begins, length {_OF_THE_RUN} ORDER BY number"
+
+OUTPUT_BLOCKS = f"""
+SELECT number, data {_OF_THE_RUN} AND number >= %(first)s ORDER BY number LIMIT %(most)s
 """
 
 # ---- deciding by hand -----------------------------------------------------------------------
@@ -115,7 +127,8 @@ REQUEUE_DEAD = _BEGIN_ANEW.format(
 )
 
 DELETE = """
-WITH gone AS (DELETE FROM {} WHERE id = %s RETURNING seq)
+WITH gone AS (DELETE FROM {} WHERE id = %s RETURNING seq),
+written AS (DELETE FROM output USING gone WHERE output.seq = gone.seq)
 DELETE FROM attempts USING gone WHERE attempts.seq = gone.seq
 """
 
@@ -127,7 +140,8 @@ PRUNE = f"""
 WITH chosen AS (SELECT seq FROM ended_jobs WHERE {PRUNABLE} LIMIT %(most)s FOR UPDATE SKIP LOCKED),
 gone AS (DELETE FROM ended_jobs USING chosen WHERE ended_jobs.seq = chosen.seq
          RETURNING ended_jobs.seq, id),
-runs AS (DELETE FROM attempts USING gone WHERE attempts.seq = gone.seq)
+runs AS (DELETE FROM attempts USING gone WHERE attempts.seq = gone.seq),
+written AS (DELETE FROM output USING gone WHERE output.seq = gone.seq)
 SELECT id FROM gone
 """
 
@@ -202,10 +216,35 @@ archived AS (
   SELECT gone.*, %(now)s FROM gone),
 recorded AS (
   INSERT INTO attempts (seq, attempt, started_at, finished_at, outcome, exit_code, signal, error,
-                        worker, log_start, log_end)
+                        worker, log_start, log_end, run)
   SELECT seq, attempt, started_at, finished_at, outcome, exit_code, signal, error, worker,
-         log_start, log_end FROM held ORDER BY n)
+         log_start, log_end, token FROM held ORDER BY n)
 SELECT n FROM held
+"""
+
+# A rescue locks the worker's row for itself, and so waits for what is under way and comes in nobody's
+# way afterwards; heartbeats, settlements and the fence do not wait for this lock, nor it for them.
+WRITING = "SELECT 1 FROM workers WHERE id = %(worker_id)s FOR KEY SHARE"
+
+OUTPUT_ROW = (
+    "(%s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::text, %s::text,"
+    " %s::integer, %s::bytea)"
+)
+
+# Fenced as a settlement is. The same block again takes the place of the one that is there.
+KEEP_OUTPUT = """
+INSERT INTO output (seq, run, number, begins, length, host, folder, bytes, data)
+SELECT told.seq, run, number, begins, length, host, folder, bytes, data
+FROM (VALUES {}) AS told (seq, run, attempt, number, begins, length, host, folder, bytes, data)
+JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = run AND jobs.attempts = told.attempt
+     AND jobs.worker_id = %s
+ON CONFLICT (seq, run, number) DO UPDATE
+SET begins = excluded.begins, length = excluded.length, bytes = excluded.bytes, data = excluded.data
+RETURNING seq, run
+"""
+
+DROP_OUTPUT = """
+DELETE FROM output WHERE seq = %s AND run = %s AND number >= %s AND number < %s
 """
 
 # What a commit claimed whose answer never came. Nobody knows of it, so nobody runs it.

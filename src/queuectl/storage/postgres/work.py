@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.jobs.outcome import Outcome, Verdict
+    from queuectl.storage.records import OutputPart
 
 _PROMOTED_AT_ONCE = 1_000
 """Due jobs made ready in one claim: more than it takes, so they never pile up."""
@@ -30,6 +31,7 @@ class PostgresWorkerStorage:
     """The queue's database, open for one worker. Used by one thread at a time."""
 
     spans_machines = True
+    keeps_output = True
 
     def __init__(self, location: str, clock: Clock | None) -> None:
         self._db = Connection(location)
@@ -115,10 +117,35 @@ class PostgresWorkerStorage:
 
     def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
         """Writes what still counts, and returns the claims of what does not."""
+        parts = [s.output for s in settlements if s.output is not None]
+        if parts:  # While the jobs are still this worker's.
+            self._keep(worker_id, parts)
         told = [_told(n, settlement, now) for n, settlement in enumerate(settlements)]
         values = {"told": json.dumps(told), "worker_id": worker_id, "now": now}
         counted = {n for (n,) in self._db.fetch(sql.SETTLE, values)}
         return [s.claim for n, s in enumerate(settlements) if n not in counted]
+
+    def keep_output(self, worker_id: str, parts: Sequence[OutputPart]) -> list[Claim]:
+        with self._db.transaction():
+            self._db.fetch(sql.WRITING, {"worker_id": worker_id})
+            kept = self._keep(worker_id, parts)
+        return [p.claim for p in parts if (p.claim.seq, p.claim.token) not in kept]
+
+    def _keep(self, worker_id: str, parts: Sequence[OutputPart]) -> set[tuple[int, int]]:
+        """The (seq, token) of those whose claims are still this worker's."""
+        rows: list[object] = []
+        for part in parts:
+            claim = part.claim
+            for number, count, data in part.blocks:
+                rows += (claim.seq, claim.token, claim.attempt, number, part.begins, part.length)
+                rows += (part.host, part.folder, count, data)
+        places = ", ".join([sql.OUTPUT_ROW] * (len(rows) // 10))
+        kept = set(self._db.fetch(sql.KEEP_OUTPUT.format(places), [*rows, worker_id]))
+        for part in parts:
+            run = (part.claim.seq, part.claim.token)
+            for dropped in part.dropped if run in kept else ():
+                self._db.execute(sql.DROP_OUTPUT, (*run, *dropped))
+        return kept
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
         with self._db.transaction():

@@ -30,6 +30,8 @@ _BATCH = 2_000
 class SqliteJobStorage:
     """The queue's file, open for one process's requests. Not for use by two threads at once."""
 
+    keeps_output = False
+
     def __init__(self, path: str, *, create: bool) -> None:
         self.path = path
         self.created = create and not holds_something(path)
@@ -134,7 +136,15 @@ class SqliteJobStorage:
                     FROM jobs WHERE id = ? AND state = '{State.PROCESSING}'""",
                 (job_id,),
             )
-        return [Attempt._make(row) for row in ended + running]
+        return [Attempt(*row) for row in ended + running]
+
+    def output(self, job_id: str, run: int | None) -> None:
+        return None  # The logs lie beside the file.
+
+    def output_blocks(
+        self, job_id: str, run: int | None, first: int, most: int
+    ) -> list[tuple[int, bytes]]:
+        return []
 
     def list_jobs(
         self, states: Sequence[State], *, sort: str, descending: bool, limit: int | None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from queuectl.jobs.outcome import Outcome, Verdict
+    from queuectl.storage.records import OutputPart
 
 _CLAIM_WIDTH = len(Claim._fields)
 
@@ -39,6 +40,7 @@ class SqliteWorkerStorage:
     """The queue's file, open for one worker. Used by one thread at a time."""
 
     spans_machines = False
+    keeps_output = False
 
     def __init__(self, path: str, clock: Clock | None) -> None:
         self.path = path
@@ -121,6 +123,9 @@ class SqliteWorkerStorage:
                 refused.append(settlement.claim)
         self._db.executemany(sql.INSERT_ATTEMPT, settled)
         return refused
+
+    def keep_output(self, worker_id: str, parts: Sequence[OutputPart]) -> list[Claim]:
+        return []  # The logs lie beside the file.
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
         with translated(self.path), transaction(self._db):

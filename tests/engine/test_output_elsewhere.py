@@ -1,0 +1,298 @@
+"""Output of workers on other machines: two machines are two names and two folders for one queue."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import postgres
+from tests.postgres import Server
+from tests.support import ROOT, Sandbox, WorkerProcess, wait_until
+
+pytestmark = pytest.mark.parametrize("sandbox", ["postgres"], indirect=True)
+
+_FAR = [sys.executable, str(ROOT / "tests" / "engine" / "far_worker.py")]
+_UNTIL_GO = "until [ -e go ]; do sleep 0.02; done"
+
+
+def on_far(sandbox: Sandbox, host: str = "far", **settings: object) -> dict[str, str]:
+    """The environment of a machine with this name."""
+    told = {f"QUEUECTL_{name.upper()}": str(value) for name, value in settings.items()}
+    home = str(sandbox.folder / f"home of {host}")
+    return {"QUEUE_OF_A_TEST_HOST": host, "QUEUECTL_HOME": home, **told}
+
+
+def far_worker(
+    sandbox: Sandbox, *options: str, host: str = "far", **settings: object
+) -> WorkerProcess:
+    """A worker on another machine."""
+    return sandbox.start_worker(
+        *options,
+        program=[*_FAR, "worker-start"],
+        env=on_far(sandbox, host, **settings),
+        ready="--drain" not in options,
+    )
+
+
+def far_drain(sandbox: Sandbox, host: str = "far", **settings: object) -> None:
+    """Has another machine run all there is."""
+    worker = far_worker(sandbox, "--drain", host=host, **settings)
+    assert worker.wait() == 0, worker.said
+
+
+def far_log(sandbox: Sandbox, id: str, host: str = "far") -> Path:
+    """The log of a job on that machine."""
+    (folder,) = (sandbox.folder / f"home of {host}").iterdir()
+    return folder / "job_logs" / f"{id}.log"
+
+
+def logs(sandbox: Sandbox, *words: str, env: dict[str, str] | None = None) -> tuple[bytes, str]:
+    """What `logs` prints here, and what it says on stderr."""
+    ran = subprocess.run(
+        sandbox.command_line("logs", *words),
+        cwd=sandbox.folder,
+        env={**sandbox.environ, **(env or {})},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran
+    return ran.stdout, ran.stderr.decode()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """The server of this test process, which runs again afterwards."""
+    server = postgres.needed()
+    yield server
+    if not server.is_running:
+        server.start()
+
+
+def test_output_is_the_same_from_everywhere(sandbox: Sandbox) -> None:
+    """Bytes of any kind and queuectl's own lines, byte for byte as in the log, as soon as the job has
+    ended; on stderr where that is.
+    """
+    ids = [
+        sandbox.enqueue(r"printf 'a\000\377\nb'", backoff_base=0),
+        sandbox.enqueue("echo $QUEUECTL_ATTEMPT; exit 3", max_retries=1, backoff_base=0),
+        sandbox.enqueue("seq 1 20000"),
+        sandbox.enqueue("true"),
+        sandbox.enqueue("true", cwd="/nowhere"),
+    ]
+    worker = far_worker(sandbox)
+    for id in ids[:4]:
+        sandbox.run("wait", id)
+        text, said = logs(sandbox, id)
+        log = far_log(sandbox, id)
+        assert text == log.read_bytes()
+        if id == ids[3]:
+            assert said == ""
+        else:
+            assert "From the database, where all " in said
+            assert f"the log itself is on far: {log}" in said
+    assert worker.stop() == 0
+
+
+def test_parts_of_output(sandbox: Sandbox) -> None:
+    """--tail, --attempt and --json, and the end in `show`, as of a log that is here."""
+    job = sandbox.enqueue("seq 1 30000; exit $((QUEUECTL_ATTEMPT < 2))", backoff_base=0)
+    far_drain(sandbox)
+    whole = far_log(sandbox, job).read_bytes()
+    for lines in (0, 1, 2, 1000, 29_999, 40_000, 100_000):
+        expected = b"".join(whole.splitlines(keepends=True)[-lines:] if lines else [])
+        assert logs(sandbox, job, "--tail", str(lines))[0] == expected
+    second = whole.index(b"[queuectl] attempt 2 of")
+    assert logs(sandbox, job, "--attempt", "1")[0] == whole[:second]
+    assert logs(sandbox, job, "--attempt", "2", "-n", "3")[0].splitlines()[0] == b"29999"
+    told = json.loads(logs(sandbox, job, "--json")[0])
+    assert told["output"].encode() == whole
+    assert (told["host"], told["path"]) == ("far", str(far_log(sandbox, job)))
+    assert told["missing_bytes"] == 0
+    assert "29999" in sandbox.run("show", job).stdout
+    assert sandbox.queue.read_log(job, tail=1) == whole.splitlines(keepends=True)[-1]
+    assert sandbox.queue.read_log(job) == whole
+
+
+def test_of_much_output_the_end_is_there(sandbox: Sandbox) -> None:
+    """With log_store = disk the database has the end, and it is said how much, and where the rest is."""
+    job = sandbox.enqueue("seq 1 300000")
+    far_drain(sandbox)
+    text, said = logs(sandbox, job)
+    whole = far_log(sandbox, job).read_bytes()
+    assert 256 * 1024 <= len(text) < 400 * 1024
+    first, rest = text.split(b"\n", 1)
+    assert whole.startswith(first)
+    assert whole.endswith(rest)
+    assert " of 1,988,895 bytes of output are; the log itself is on far: " in said
+
+
+@pytest.mark.parametrize("limit", [0, 256 * 1024])
+def test_all_output_is_there_when_asked_for(sandbox: Sandbox, limit: int) -> None:
+    """With log_store = database all of it, also of what was cut in the middle while it ran."""
+    job = sandbox.enqueue(f"seq 1 200000; {_UNTIL_GO}; seq 200001 400000; echo the end")
+    worker = far_worker(sandbox, log_store="database", log_max_bytes=limit)
+    wait_until(lambda: sandbox.queue.copied_log(job) and logs(sandbox, job)[0].count(b"\n") > 999)
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed")
+    text, _ = logs(sandbox, job)
+    assert text == far_log(sandbox, job).read_bytes()
+    assert (b"bytes were cut here" in text) == bool(limit)
+    assert worker.stop() == 0
+
+
+def test_a_job_can_be_followed_from_everywhere(sandbox: Sandbox) -> None:
+    """`logs --follow` and `run` show what another machine writes, while it writes it."""
+    worker = far_worker(sandbox)
+    with (
+        subprocess.Popen(
+            sandbox.command_line("run", "--command", f"echo early; {_UNTIL_GO}; echo late; exit 3"),
+            cwd=sandbox.folder,
+            env={**sandbox.environ, "QUEUECTL_MAX_RETRIES": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as running,
+        subprocess.Popen(
+            sandbox.command_line(
+                "logs", wait_until(lambda: [*sandbox.queue.list()])[0].id, "--follow"
+            ),
+            cwd=sandbox.folder,
+            env=sandbox.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as following,
+    ):
+        assert running.stdout
+        assert running.stderr
+        assert following.stdout
+        assert running.stdout.readline() == b"early\n"
+        assert b"attempt 1 " in following.stdout.readline()
+        assert following.stdout.readline() == b"early\n"
+        sandbox.touch("go")
+        assert running.stdout.read() == b"late\n"
+        assert b"Attempt 1 ended " in running.stderr.read()
+        assert running.wait() == 3
+        assert following.stdout.read().startswith(b"late\n[queuectl] attempt 1 ended ")
+        assert following.wait() == 0
+    assert worker.stop() == 0
+
+
+def test_attempts_on_several_machines_are_one_log(sandbox: Sandbox) -> None:
+    """In their order, each once, from whichever of the machines it is read; following, too."""
+    job = sandbox.enqueue("echo on ${QUEUE_OF_A_TEST_HOST:-here}; exit 1", max_retries=0)
+    far_drain(sandbox)
+    sandbox.queue.retry(job)
+    sandbox.drain()
+    sandbox.queue.retry(job)
+    far_drain(sandbox, "other")
+    texts = [
+        logs(sandbox, job)[0],
+        logs(sandbox, job, "--follow")[0],
+        logs(sandbox, job, env=on_far(sandbox))[0],
+        logs(sandbox, job, env=on_far(sandbox, "other"))[0],
+        logs(sandbox, job, env=on_far(sandbox, "no worker's"))[0],
+    ]
+    assert len(set(texts)) == 1
+    lines = texts[0].splitlines()
+    assert [line for line in lines if not line.startswith(b"[")] == [
+        b"on far",
+        b"on here",
+        b"on other",
+    ]
+    assert texts[0] == b"".join(
+        log.read_bytes()
+        for log in (
+            far_log(sandbox, job),
+            sandbox.folder / "job_logs" / f"{job}.log",
+            far_log(sandbox, job, "other"),
+        )
+    )
+    assert b"on other" in logs(sandbox, job, "--attempt", "1")[0]
+    assert logs(sandbox, job, "--tail", "2", "--follow")[0] == b"".join(
+        texts[0].splitlines(keepends=True)[-2:]
+    )
+
+
+def test_a_command_that_empties_its_log(sandbox: Sandbox) -> None:
+    """What it wrote since is there, and what it wrote before is not."""
+    job = sandbox.enqueue(f"echo before; {_UNTIL_GO}; echo after > /dev/stdout; echo more")
+    worker = far_worker(sandbox)
+    wait_until(lambda: sandbox.queue.copied_log(job) and b"before\n" in logs(sandbox, job)[0])
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed")
+    lines = logs(sandbox, job)[0].splitlines()
+    assert lines[1:-1] == [b"after", b"more"]
+    assert worker.stop() == 0
+
+
+def test_what_a_lost_worker_had_copied_stays(sandbox: Sandbox) -> None:
+    """After kill -9 the output is there as of the last step, closed by the line of its rescue."""
+    job = sandbox.enqueue(f"echo out; {_UNTIL_GO}", on_lost="hold")
+    worker = far_worker(sandbox, lease_seconds=2)
+    wait_until(lambda: sandbox.queue.copied_log(job) and b"out\n" in logs(sandbox, job)[0])
+    worker.kill()
+    rescuer = sandbox.start_worker()
+    sandbox.wait_state(job, "dead", seconds=60)
+    text, said = logs(sandbox, job)
+    lines = text.splitlines()
+    assert lines[1] == b"out"
+    assert lines[-1].endswith(b": worker lost")
+    assert "on far: " in said
+    assert rescuer.stop() == 0
+
+
+def test_the_copy_catches_up_with_a_server_that_was_away(sandbox: Sandbox, server: Server) -> None:
+    """The command goes on meanwhile, and all it wrote is there when its outcome is."""
+    job = sandbox.enqueue(
+        f"echo begun; touch begun; {_UNTIL_GO}; seq 1 200000; touch written; until [ -e end ]; do sleep 0.02; done"
+    )
+    worker = far_worker(sandbox, log_store="database")
+    wait_until((sandbox.folder / "begun").exists)
+    wait_until(lambda: sandbox.queue.copied_log(job) and b"begun\n" in logs(sandbox, job)[0])
+    sandbox.close_queue()
+    server.stop()
+    sandbox.touch("go")
+    wait_until((sandbox.folder / "written").exists)
+    worker.wait_for("going on as soon as it can be written")
+    sandbox.touch("end")
+    server.start()
+    sandbox.wait_state(job, "completed")
+    assert logs(sandbox, job)[0] == far_log(sandbox, job).read_bytes()
+    assert worker.stop() == 0
+
+
+def test_a_log_that_is_here_is_read_here(sandbox: Sandbox) -> None:
+    """Nothing is said of the database; when the log is gone, what that has is shown."""
+    job = sandbox.enqueue("echo out")
+    sandbox.drain()
+    text, said = logs(sandbox, job)
+    assert (text, said) == (sandbox.log(job), "")
+    (sandbox.folder / "job_logs" / f"{job}.log").unlink()
+    again, said = logs(sandbox, job)
+    assert again == text
+    assert said.startswith("From the database, where all 4 bytes of output are; ")
+
+
+@pytest.mark.parametrize("how", ["delete", "prune", "dlq purge"])
+def test_output_goes_with_its_job(sandbox: Sandbox, how: str) -> None:
+    """However a job is removed, nothing of its output stays in the database."""
+    for _ in range(3):
+        job = sandbox.enqueue("echo out; exit 1", max_retries=0)
+    far_drain(sandbox)
+    server = postgres.needed()
+    schema = sandbox.location.split("schema=")[1]
+    count = f"SELECT count(*) FROM {schema}.output"
+    assert server.sql(count) == [(3,)]
+    words = {
+        "delete": ["delete", job],
+        "prune": ["prune", "--state", "dead", "--older-than", "0s"],
+        "dlq purge": ["dlq", "purge"],
+    }[how]
+    ran = sandbox.run(*words, "--yes")
+    assert ran.returncode == 0, ran
+    assert server.sql(count) == [(2 if how == "delete" else 0,)]
