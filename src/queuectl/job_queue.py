@@ -17,7 +17,7 @@ from queuectl.workspace import Workspace, current_folder, find
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self, TypedDict, Unpack
@@ -425,6 +425,52 @@ class JobQueue:
         target = os.path.abspath(name)
         self._storage.backup(target)
         return target
+
+    def export_lines(self) -> Generator[str]:
+        """The whole queue as of one moment, as lines of JSON, each with its line break, while the
+        queue goes on: jobs, attempts and the settings in the configuration file. The values of
+        environment variables are in it. Until it was read or closed, use this object for nothing
+        else.
+        """
+        from contextlib import closing
+
+        from queuectl import __version__
+        from queuectl.config import in_file
+        from queuectl.jobs.transfer import write_export
+
+        settings = in_file(self.workspace.config)
+        settings.pop("database_url", None)  # It is where this queue is, and may hold a password.
+        with closing(self._storage.export_jobs()) as jobs:
+            yield from write_export(
+                jobs,
+                settings=settings,
+                version=__version__,
+                database=self.engine_version(),
+                policy=self.config.policy(),
+                now=self.now(),
+            )
+
+    def import_lines(self, lines: Iterable[bytes]) -> tuple[int, int]:
+        """Takes in what `export_lines` gave, all or nothing, behind the jobs that are there; returns
+        how many jobs and attempts. Of the settings, those that the configuration file has stay.
+
+        Raises InvalidInput for the first line that is wrong, and for an export that is not whole;
+        DuplicateJobId for the first id that is taken. Nobody else can write to the queue meanwhile.
+        """
+        from queuectl.config import add_missing, check_all
+        from queuectl.jobs.transfer import ExportReader
+
+        export = ExportReader(lines)
+        export.settings.pop("database_url", None)  # As above.
+        check_all(export.settings, "line 2")
+
+        def keep_settings() -> None:
+            if export.settings:
+                add_missing(self.workspace.make_folder().config, export.settings)
+
+        self._storage.import_jobs(export, keep_settings)
+        self._config = None
+        return export.jobs, export.attempts
 
     def existing(self, job_ids: str | Sequence[str]) -> set[str]:
         """Those of the ids, one or several, that belong to a job."""

@@ -38,6 +38,8 @@ LINES = [
     "retry b",
     "cancel b",
     "delete b --yes",
+    "export moved.jsonl",
+    "import moved.jsonl",
     "dlq purge --yes",
     "prune --older-than 7d --yes",
     "config list",

@@ -22,7 +22,7 @@ _SQL = re.compile(
 _CONSTANT = re.compile(r"(\w+\.)*_?[A-Z][A-Z_]*(\.[A-Z]+)?(\[\w+\])?")
 """`NOW`, `sql.JOB_COLUMNS`, `State.DEAD`, or one of a table of constants."""
 
-_MADE_SAFE = re.compile(r"quote\(.*\)|_marks\(\w+\)|_states\(.*\)|_table\(state\)")
+_MADE_SAFE = re.compile(r"quote\(.*\)|_marks\([\w.]+\)|_states\(.*\)|_table\(state\)")
 """Names as PostgreSQL quotes them, question marks, the words of the life of a job, one of two tables."""
 
 PARTS = {

@@ -42,6 +42,8 @@ COMMANDS = {
     "config unset": ("settings", "go back to a setting's default"),
     "doctor": ("doctor", "check the queue's health, and mend it with --fix"),
     "backup": ("doctor", "copy the database while workers run"),
+    "export": ("transfer", "write the whole queue as JSON Lines"),
+    "import": ("transfer", "take in what export wrote"),
 }
 """Each command: the module in this package that has it, and what it does."""
 

@@ -15,7 +15,7 @@ _SECTIONS = (
     ("Work", ("worker-start", "worker-stop", "worker-list")),
     ("Dead letter queue", ("dlq list", "dlq show", "dlq retry", "dlq purge")),
     ("Settings", ("config list", "config get", "config set", "config unset")),
-    ("Set up and care", ("init", "demo", "doctor", "backup")),
+    ("Set up and care", ("init", "demo", "doctor", "backup", "export", "import")),
 )
 
 

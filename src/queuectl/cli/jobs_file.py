@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from queuectl.cli.job_options import unreadable
 from queuectl.cli.screen import progress_console
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from queuectl.cli.command import Context
     from queuectl.job_queue import JobQueue
     from queuectl.jobs.job import NewJob
+
+Line = TypeVar("Line", bytes, str)
 
 _QUIET_SECONDS = 0.5
 _STEP = 1_000
@@ -37,10 +39,10 @@ def read_with_progress(context: Context, queue: JobQueue) -> tuple[list[NewJob],
     source = "stdin" if path == "-" else path
     numbers: dict[str, int] = {}
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             lines: Iterable[bytes] = file
             if sys.stderr.isatty() and not context.args.quiet:
-                lines = _watched(file)
+                lines = watched(file, "{:,} jobs read", total=size_of(file), weight=len)
             jobs = list(
                 read_jobs(
                     lines,
@@ -61,7 +63,8 @@ def read_with_progress(context: Context, queue: JobQueue) -> tuple[list[NewJob],
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BinaryIO]:
+    """The file to read, or stdin for `-`."""
     if path == "-":
         yield sys.stdin.buffer
         return
@@ -69,23 +72,32 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _watched(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; shows on stderr how far the reader is, if it takes noticeably long."""
+def size_of(file: BinaryIO) -> int | None:
+    """Its bytes; None for a pipe."""
+    return os.fstat(file.fileno()).st_size or None
+
+
+def watched(
+    lines: Iterable[Line], words: str, *, total: int | None, weight: Callable[[Line], int]
+) -> Generator[Line]:
+    """The lines; shows on stderr how many there were, in these `words`, if they take noticeably
+    long: what they weigh together, of the `total`.
+    """
     begun = time.monotonic()
-    size = os.fstat(file.fileno()).st_size or None  # None for a pipe.
-    bar, read = None, 0
+    bar, done = None, 0
     try:
-        for number, line in enumerate(file, 1):
-            read += len(line)
+        for number, line in enumerate(lines, 1):
+            done += weight(line)
             yield line
             if number % _STEP:
                 continue
+            told = words.format(number)
             if bar is None and time.monotonic() - begun > _QUIET_SECONDS:
                 bar = _new_bar()
-                task = bar.add_task(f"{number:,} jobs read", total=size, completed=read)
+                task = bar.add_task(told, total=total, completed=done)
                 bar.start()
             if bar is not None:
-                bar.update(task, completed=read, description=f"{number:,} jobs read")
+                bar.update(task, completed=done, description=told)
     finally:
         if bar is not None:
             bar.stop()

@@ -151,6 +151,33 @@ def unset_value(path: str, name: str) -> bool:
     return True
 
 
+def in_file(path: str) -> dict[str, object]:
+    """The settings in the file at `path`, as they stand there; raises as `Config.load`."""
+    from queuectl.config import file
+
+    return _checked(file.read(path))
+
+
+def check_all(values: Mapping[str, object], source: str) -> None:
+    """Raises InvalidInput, which begins with `source`, when one of these is no setting, or may not
+    be what it is.
+    """
+    for name, value in values.items():
+        setting = find_setting(name, source)
+        if setting.check(value) is None:
+            raise setting.refuse(visible(str(value), 60), source)
+
+
+def add_missing(path: str, values: Mapping[str, object]) -> None:
+    """Write settings to the file at `path`, but for those that it has. Raises as `set_value`."""
+    from queuectl.config import file
+
+    with file.locked(path):
+        old = _checked(file.read(path))
+        if values.keys() - old.keys():
+            file.write(path, {**values, **old})
+
+
 def _from_file(path: str) -> dict[str, Value]:
     try:
         os.stat(path)

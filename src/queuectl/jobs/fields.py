@@ -249,7 +249,9 @@ def _folder(value: object) -> str:
     return folder
 
 
-def _whole(name: str, low: int, high: int) -> Callable[[object], int]:
+def whole(name: str, low: int, high: int) -> Callable[[object], int]:
+    """The check of a whole number from `low` to `high`."""
+
     def check(value: object) -> int:
         if type(value) is float and value.is_integer():  # Some programs write every number so.
             value = int(value)
@@ -375,15 +377,15 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "command": _command,
     "cwd": _folder,
     "env": _env,
-    "priority": _whole("priority", -1_000_000, 1_000_000),
-    "max_retries": _whole("max_retries", 0, limits.MOST_RETRIES),
+    "priority": whole("priority", -1_000_000, 1_000_000),
+    "max_retries": whole("max_retries", 0, limits.MOST_RETRIES),
     "backoff_base": _number("backoff_base", limits.LARGEST_BACKOFF_BASE),
     "timeout": length("timeout", limits.LONGEST_TIMEOUT_SECONDS),
     "delay": length("delay", limits.LONGEST_SECONDS),
     "run_at": _time("run_at"),
     "next_run_at": _time("next_run_at"),
     "on_lost": _choice("on_lost", *limits.ON_LOST),
-    "max_losses": _whole("max_losses", 1, limits.MOST_LOSSES),
+    "max_losses": whole("max_losses", 1, limits.MOST_LOSSES),
     "state": _only("state", "pending"),
     "attempts": _only("attempts", 0),
     "created_at": _past_time("created_at"),

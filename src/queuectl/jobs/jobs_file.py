@@ -33,7 +33,7 @@ def read_jobs(
     first_lines = {} if numbers is None else numbers
     ids = _fresh_ids()
     id = next(ids)
-    for number, line in enumerate(_as_utf8(lines, source), 1):
+    for number, line in enumerate(as_utf8(lines, source), 1):
         if not line.strip():
             continue
         try:
@@ -64,7 +64,8 @@ def _fresh_ids() -> Iterator[str]:
         count = min(2 * count, 8192)
 
 
-def _as_utf8(lines: Iterable[bytes], source: str) -> Iterator[bytes]:
+def as_utf8(lines: Iterable[bytes], source: str) -> Iterator[bytes]:
+    """The lines of a file in UTF-8, whichever way it was saved; `source` names it in an error."""
     rest = iter(lines)
     first = next(rest, b"").removeprefix(b"\xef\xbb\xbf")
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -87,6 +87,9 @@ def cut_off(exit_code: int | None, signal: int | None) -> Outcome:
     )
 
 
+MOVED = Outcome("interrupted", error="interrupted: the queue was exported while it ran")
+"""What goes to another queue of an attempt that runs in this one: it costs the job no attempt."""
+
 LOST = Outcome("lost", error="worker lost")
 """The worker died, or stopped answering, before it could say how the attempt ended."""
 

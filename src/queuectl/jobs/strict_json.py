@@ -12,13 +12,14 @@ _SPACE = " \t\r\n"
 _EXAMPLE = 'A job is an object such as {"command": "echo hello"}.'
 
 
-def parse_object(text: str, *, one_line: bool = False) -> dict[str, object]:
+def parse_object(text: str, *, one_line: bool = False, nested: bool = False) -> dict[str, object]:
     """The object that `text` holds. Raises InvalidInput, with the place unless none is known.
 
     `one_line`: the caller will say which line of a larger file this is, so only the column is.
+    `nested`: there are objects in it, as a rule; this is about speed alone.
     """
     try:
-        value = _decode(text.rstrip(_SPACE))
+        value = _decode(text.rstrip(_SPACE), nested)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}"
         if not one_line:
@@ -42,12 +43,12 @@ def reason(error: json.JSONDecodeError) -> str:
     return error.msg
 
 
-def _decode(text: str) -> object:
+def _decode(text: str, nested: bool) -> object:
     start = len(text) - len(text.lstrip(_SPACE))
-    value, end = _LOOSE.raw_decode(text, start)
+    value, end = (_STRICT if nested else _LOOSE).raw_decode(text, start)
     # Every name is followed by a colon, so as many different names as colons leave none to be
     # repeated, here or deeper. Asking a hook at each object would double the time this takes.
-    if type(value) is not dict or len(value) != text.count(":"):
+    if not nested and (type(value) is not dict or len(value) != text.count(":")):
         value, end = _STRICT.raw_decode(text, start)
     if end != len(text):
         raise json.JSONDecodeError("more text after the end", text, end)

@@ -8,7 +8,7 @@ it says otherwise, and raises a `queuectl.errors.DatabaseError` when the databas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from queuectl.clock import Clock
@@ -17,6 +17,7 @@ from queuectl.jobs.job import NewJob
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import Outcome, Verdict
+from queuectl.jobs.transfer import Record
 from queuectl.storage.records import (
     Exchange,
     NewWorker,
@@ -148,6 +149,22 @@ class JobStorage(Protocol):
         """Writes a consistent copy to a new file, while the queue goes on: all of it, or none.
 
         Raises CouldNotDo when there is a file, EnvironmentFault when it cannot be written.
+        """
+
+    def export_jobs(self) -> Generator[tuple[Job, list[Attempt]]]:
+        """Every job as of one moment, in the order of arrival, with its attempts that ended, oldest
+        first; read as they are asked for. Until it is closed nothing may be written here.
+        """
+
+    def import_jobs(
+        self, records: Iterable[Record], finish: Callable[[], object] | None = None
+    ) -> None:
+        """Stores all of the jobs with their attempts as they are, behind those that are there; or
+        none, when one cannot be stored, or `records` or `finish` raises. Others can write nothing
+        meanwhile. `finish` is called as the last step before the commit.
+
+        Raises DuplicateJobId, with the line, for the first id that is taken; InvalidInput for the
+        first that an earlier record has.
         """
 
     def close(self) -> None:

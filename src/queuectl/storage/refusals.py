@@ -22,6 +22,17 @@ def duplicate_id(job_id: str) -> DuplicateJobId:
     )
 
 
+def id_of_another(line: int, job_id: str, *, imported: bool) -> DuplicateJobId | InvalidInput:
+    """A job of an export has the id of one that is there, or was just `imported` itself."""
+    if imported:
+        return InvalidInput(
+            f"line {line}: the id {visible(job_id)!r} is that of an earlier line",
+            hint="Keep the one that is meant.",
+        )
+    error = duplicate_id(job_id)
+    return DuplicateJobId(f"line {line}: {error.message}; nothing was imported", error.hint)
+
+
 def job_not_found(reference: str) -> JobNotFound:
     """No job has this id, nor one that begins like this."""
     return JobNotFound(

@@ -13,10 +13,11 @@ from queuectl.text import typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
+    from queuectl.jobs.transfer import Record
     from queuectl.storage.postgres.connection import Values
     from queuectl.storage.records import OutputRecord, WorkerRecord
 
@@ -66,7 +67,9 @@ class PostgresJobStorage:
     def _copy(self, rows: list[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
         import io
 
-        lines = "".join("\t".join(map(_copied, row)) + "\n" for row in rows)
+        from queuectl.storage.postgres.rows import copied
+
+        lines = "".join("\t".join(map(copied, row)) + "\n" for row in rows)
         self._db.copy_in(sql.COPY_JOBS, io.StringIO(lines))
         return self._db.fetch_one(sql.TAKEN, (ids,))
 
@@ -275,6 +278,19 @@ class PostgresJobStorage:
             + " with the options that name the database.",
         )
 
+    def export_jobs(self) -> Generator[tuple[Job, list[Attempt]]]:
+        from queuectl.storage.postgres.transfer import export_jobs
+
+        return export_jobs(self._db)
+
+    def import_jobs(
+        self, records: Iterable[Record], finish: Callable[[], object] | None = None
+    ) -> None:
+        from queuectl.storage.postgres.transfer import import_jobs
+
+        import_jobs(self._db, records, finish)
+        self._db.ring()
+
     # ---- the steps of these
 
     def _one(self, query: str, values: Values = None) -> int:
@@ -333,11 +349,3 @@ def _values(job: NewJob, now: int) -> tuple[object, ...]:
         now,
         job.run_at,
     )
-
-
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-def _copied(value: object) -> str:
-    """A value as COPY reads it."""
-    return "\\N" if value is None else str(value).translate(_ESCAPES)

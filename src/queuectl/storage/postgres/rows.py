@@ -33,3 +33,14 @@ def worker_record(row: Sequence[Any], now: int) -> WorkerRecord:
     values = list(row)
     values[12] = (values[12] - now) / 1e6
     return WorkerRecord._make([*values, True])
+
+
+def copied(value: object) -> str:
+    """A value as COPY reads it."""
+    if value is None:
+        return "\\N"
+    text = str(value)
+    return text.translate(_ESCAPES) if isinstance(value, str) else text
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

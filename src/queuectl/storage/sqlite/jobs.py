@@ -17,10 +17,11 @@ from queuectl.storage.sqlite.transactions import snapshot, transaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
+    from queuectl.jobs.transfer import Record
     from queuectl.storage.records import WorkerRecord
 
 _BATCH = 2_000
@@ -322,6 +323,18 @@ class SqliteJobStorage:
         from queuectl.storage.sqlite.backup import back_up
 
         back_up(self._db, self.path, path)
+
+    def export_jobs(self) -> Generator[tuple[Job, list[Attempt]]]:
+        from queuectl.storage.sqlite.transfer import export_jobs
+
+        return export_jobs(self._db, self.path)
+
+    def import_jobs(
+        self, records: Iterable[Record], finish: Callable[[], object] | None = None
+    ) -> None:
+        from queuectl.storage.sqlite.transfer import import_jobs
+
+        import_jobs(self._db, self.path, records, finish)
 
     # ---- within a transaction
 
