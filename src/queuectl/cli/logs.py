@@ -65,8 +65,9 @@ def _run(context: Context) -> Result:
         text = out.getvalue().decode("utf-8", "backslashreplace")
         return Result(data={"id": job_id, "path": logs.path(job_id), "output": text})
     if args.follow:
-        if queue.get(job_id).state not in FINISHED:
-            context.note_missing_workers(queue)
+        job = queue.get(job_id)
+        if job.state not in FINISHED:
+            context.note_missing_workers(queue, [job.requires])
         logs.follow(
             job_id,
             cast("BinaryIO", StdoutBytes()),

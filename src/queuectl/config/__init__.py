@@ -36,6 +36,7 @@ class Config:
     stop_timeout_seconds: float
     log_max_bytes: int
     poll_interval_seconds: float
+    host_tags: str
     database_url: str
 
     __slots__ = (*_BY_NAME, "_origins", "path")

@@ -373,7 +373,7 @@ def _choice(name: str, *choices: str) -> Callable[[object], str]:
 def _requires(value: object) -> tuple[str, ...]:
     from queuectl.jobs import tags  # Few jobs require anything.
 
-    return () if value == [] else tags.checked("requires", value)
+    return tags.checked("requires", value)
 
 
 CHECKS: dict[str, Callable[[object], Any]] = {

@@ -71,8 +71,3 @@ def beyond(
         for required, count in requirements.items()
         if not any(tags.issuperset(required) for tags in having)
     }
-
-
-def shown(requirements: Iterable[tuple[str, ...]]) -> str:
-    """Sets of tags, for people: `gpu, or gpu and linux`."""
-    return ", or ".join(" and ".join(required) for required in sorted(requirements))

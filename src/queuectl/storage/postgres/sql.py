@@ -160,6 +160,7 @@ _RETRYING_REQUIREMENTS = _requirements("retrying_requirements", _RETRYING)
 def _met(tags: str) -> str:
     return f"(requires = '' OR string_to_array(requires, ',') <@ string_to_array({tags}, ','))"
 
+
 PROMOTE_DUE = """
 UPDATE jobs SET next_run_at = NULL
 WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_run_at
