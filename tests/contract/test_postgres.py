@@ -17,7 +17,9 @@ from queuectl.errors import (
     QueuectlError,
     QueueNotFound,
 )
+from queuectl.jobs.lifecycle import State
 from queuectl.storage import open_job_storage, open_worker_storage
+from queuectl.storage.postgres import migrate
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from queuectl.storage.records import Exchange
 from tests import postgres
@@ -72,6 +74,40 @@ def test_a_newer_schema_is_refused(database: Database, server: Server) -> None:
     with pytest.raises(DatabaseTooNew, match="version 99"):
         open_worker_storage(database.location, Clock())
     assert server.sql("SELECT id FROM queuectl.jobs", database.location) == [("a",)]
+
+
+def test_an_old_schema_is_brought_up_to_date(database: Database, server: Server) -> None:
+    """A queue as the first version left it opens with its jobs, ends up with the schema of a new one,
+    and its jobs run.
+    """
+    first = Path(migrate.__file__).with_name("schema") / "0001_initial.sql"
+    server.sql(
+        f"""CREATE SCHEMA queuectl; SET search_path = queuectl;
+            CREATE TABLE queuectl_schema (version integer NOT NULL);
+            INSERT INTO queuectl_schema VALUES (1); {first.read_text()}
+            INSERT INTO jobs (id, queue, command, cwd, state, priority, attempts, max_retries, on_lost,
+                              losses, created_at, updated_at)
+            VALUES ('a', 'default', 'true', '/', 'pending', 0, 0, 3, 'retry', 0, {START}, {START});
+            INSERT INTO ended_jobs SELECT * FROM jobs;
+            UPDATE ended_jobs SET seq = 0, id = 'b', state = 'dead'; SELECT 1""",
+        database.location,
+    )
+    old = Pair(database)
+    assert [(job.id, job.state, job.requires) for job in map(old.job, "ab")] == [
+        ("a", State.PENDING, ()),
+        ("b", State.DEAD, ()),
+    ]
+    old.register("w")
+    assert ids_of(old.claim("w")) == ["a"]
+    fresh = Database(server.new_database())
+    fresh.open_jobs()
+    columns = """SELECT table_name::text, column_name::text, data_type::text, column_default::text,
+                        is_nullable::text, collation_name::text FROM information_schema.columns
+                 WHERE table_schema = 'queuectl' ORDER BY table_name, ordinal_position"""
+    indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'queuectl' ORDER BY indexname"
+    for query in (columns, indexes):
+        assert server.sql(query, database.location) == server.sql(query, fresh.location)
+    fresh.close()
 
 
 def test_a_schema_of_something_else_is_refused(database: Database, server: Server) -> None:

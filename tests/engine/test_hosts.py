@@ -112,6 +112,7 @@ def test_tags_come_from_the_settings_too(sandbox: Sandbox) -> None:
 @contextmanager
 def far_worker(sandbox: Sandbox, host: str, pid: int = 7) -> Iterator[WorkerStorage]:
     """A worker, registered as one of another machine, that does nothing by itself."""
+    sandbox.queue.counts()  # Makes the queue, if need be.
     storage = open_worker_storage(sandbox.location)
     name = f"{host}:{pid}"
     storage.register(NewWorker(name, name, host, "boot", "pid:[7]", pid, "1", 1, "background", 600))
