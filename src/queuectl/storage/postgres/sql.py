@@ -190,7 +190,7 @@ SELECT seq, priority FROM jobs WHERE {_READY} AND requires = {{}} ORDER BY prior
 LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
 """
 
-CLAIM_WITHOUT_TAGS = _CLAIM.format(f"ready AS MATERIALIZED ({_FIRST.format(chr(39) * 2)})")
+CLAIM_WITHOUT_TAGS = _CLAIM.format("ready AS MATERIALIZED (" + _FIRST.format("''") + ")")
 
 # The first ones of each set of tags are locked, and the first of all are taken; the others are free
 # again with the commit.
@@ -286,23 +286,35 @@ INSERT INTO ended_jobs (seq, id, command, attempts, max_retries, created_at, pri
 SELECT gone.*, '{State.CANCELLED}', %(now)s, %(now)s FROM gone
 """
 
-# The walk over the sets of tags is only for who has some: what requires none comes first of all.
-OUTLOOK = f"""
-WITH RECURSIVE {_READY_REQUIREMENTS}, {_RETRYING_REQUIREMENTS}
+_OUTLOOK = f"""
+{{}}
 SELECT (SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL),
-       CASE WHEN coalesce(tags, '') = ''
-         THEN (SELECT requires = '' FROM ready_requirements LIMIT 1)
-         ELSE EXISTS (SELECT 1 FROM ready_requirements WHERE {_met("tags")}) END,
+       {{}},
        EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}'
-               AND id IS DISTINCT FROM %(inside)s AND {_met("coalesce(tags, '')")}),
-       CASE WHEN coalesce(tags, '') = ''
-         THEN (SELECT requires = '' FROM retrying_requirements LIMIT 1)
-         ELSE EXISTS (SELECT 1 FROM retrying_requirements WHERE {_met("tags")}) END,
+               AND id IS DISTINCT FROM %(inside)s AND {{}}),
+       {{}},
        (SELECT json_agg(json_build_array(claim_token, seq)) FROM jobs
         WHERE worker_id = %(worker_id)s AND cancel_requested_at IS NOT NULL),
        stop_requested_at, stop_timeout, workers.id IS NULL OR fenced_at IS NOT NULL
 FROM (SELECT 1) AS one LEFT JOIN workers ON workers.id = %(worker_id)s
 """
+
+# What requires none comes first: looked for in this order, whatever the statistics say, it is found
+# with one seek, or is not there.
+_SOME_FOR_ALL = "(SELECT requires = '' FROM jobs WHERE {} ORDER BY requires LIMIT 1)"
+
+OUTLOOK_WITHOUT_TAGS = _OUTLOOK.format(
+    "", _SOME_FOR_ALL.format(_READY), "requires = ''", _SOME_FOR_ALL.format(_RETRYING)
+)
+
+_TAGS = "coalesce(workers.tags, '')"
+
+OUTLOOK = _OUTLOOK.format(
+    f"WITH RECURSIVE {_READY_REQUIREMENTS}, {_RETRYING_REQUIREMENTS}",
+    f"EXISTS (SELECT 1 FROM ready_requirements WHERE {_met(_TAGS)})",
+    _met(_TAGS),
+    f"EXISTS (SELECT 1 FROM retrying_requirements WHERE {_met(_TAGS)})",
+)
 
 # A job that failed after "now" failed before the clock was set back.
 REBASE_RETRIES = f"""

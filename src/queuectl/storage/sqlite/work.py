@@ -164,7 +164,7 @@ class SqliteWorkerStorage:
             due = next_due_at is not None and next_due_at <= now
             standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
             tags = "" if standing is None else standing[4]
-            # Nobody with tags: what requires none is found with one seek.
+            # For a worker without tags one seek each tells.
             queries = (sql.READY_REQUIREMENTS, sql.RETRYING_REQUIREMENTS)
             ready_query, retrying_query = queries if tags else _FOR_ALL
             ready = due or bool(self._met(tags, ready_query))
