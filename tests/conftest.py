@@ -33,7 +33,8 @@ def sandbox(
 
 
 ON_BOTH = (
-    "acceptance chaos crash_points drain lost_server retries stop stuck_worker use_processes worker_loss"
+    "acceptance chaos crash_points drain hosts lost_server retries stop stuck_worker use_processes"
+    " worker_loss"
 ).split()
 """The tests with real workers that `make test` runs on PostgreSQL as well: those of what is kept and
 what is lost. `make soak` runs the others there, too.

@@ -73,6 +73,9 @@ JOBS = st.builds(
     finished_at=st.none() | _TIME,
     worker=st.none() | _LINE,
     cancel_requested_at=st.none() | _TIME,
+    requires=st.sets(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,7}", fullmatch=True), max_size=3).map(
+        lambda tags: tuple(sorted(tags))
+    ),
 )
 
 QUEUES = st.lists(
@@ -86,7 +89,7 @@ def job(id: str, state: State = State.PENDING, **fields: object) -> Job:
     values: dict[str, object] = dict.fromkeys(Job._fields)
     values |= {"id": id, "command": "true", "state": state, "queue": "default", "cwd": "/"}
     values |= {"attempts": 0, "max_retries": 3, "priority": 0, "losses": 0, "on_lost": "retry"}
-    values |= {"created_at": START, "updated_at": START, "env": {}}
+    values |= {"created_at": START, "updated_at": START, "env": {}, "requires": ()}
     return Job(**{**values, **fields})  # type: ignore[arg-type]
 
 

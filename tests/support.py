@@ -299,7 +299,9 @@ def _environ(pid: int) -> bytes:
         return b""
 
 
-def this_process_as_worker(id: str = "w", *, name: str | None = None, slots: int = 1) -> NewWorker:
+def this_process_as_worker(
+    id: str = "w", *, name: str | None = None, slots: int = 1, tags: tuple[str, ...] = ()
+) -> NewWorker:
     """A worker as it registers, that lives as long as this process."""
     me = this_process()
     return NewWorker(
@@ -313,6 +315,7 @@ def this_process_as_worker(id: str = "w", *, name: str | None = None, slots: int
         slots=slots,
         mode="foreground",
         lease_seconds=30,
+        tags=tags,
     )
 
 

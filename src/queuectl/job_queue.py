@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         env: Mapping[str, str] | None
         on_lost: str | None
         max_losses: int | None
+        requires: str | Sequence[str] | None
 
 
 _PRUNE_BATCH = 1_000
@@ -206,7 +207,8 @@ class JobQueue:
         `id`, `max_retries`, `priority` (higher first), `delay` (seconds or '5m'), `run_at` (a
         datetime or ISO 8601 text, UTC where it has no offset, or words such as 'tomorrow 9:00'),
         `timeout` (seconds or '5m'), `backoff_base` (seconds), `cwd` (text or a path), `env` (names
-        to values), `on_lost` ('retry', 'fail' or 'hold'), `max_losses`.
+        to values), `on_lost` ('retry', 'fail' or 'hold'), `max_losses`, `requires` (tags that its
+        worker must have: 'gpu', 'gpu,linux', or a list).
 
         Raises InvalidInput for a value that cannot be accepted, DuplicateJobId for a taken id.
         """
@@ -312,6 +314,12 @@ class JobQueue:
     def scheduled(self) -> int:
         """How many waiting jobs have a time that is yet to come."""
         return self._storage.scheduled(self._clock.now())
+
+    def ready_by_requirement(self) -> dict[tuple[str, ...], int]:
+        """How many jobs could run now, for each set of tags that some of them require; those that
+        require none are left out.
+        """
+        return self._storage.ready_by_requirement(self._clock.now())
 
     def wait(
         self,

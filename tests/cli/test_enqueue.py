@@ -39,6 +39,7 @@ JOB_FIELDS = [
     "finished_at",
     "worker",
     "cancel_requested_at",
+    "requires",
 ]
 
 

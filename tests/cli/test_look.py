@@ -233,12 +233,12 @@ def test_status_json(cli: Cli) -> None:
     with hand_worker(cli.database) as worker:
         worker.claim()
         status = cli.done("status", "--json").json
-        assert list(status) == ["jobs", "scheduled", "workers", "database"]
+        assert list(status) == ["jobs", "scheduled", "workers", "unmet", "database"]
         assert list(status["jobs"]) == STATES
         assert status["jobs"]["processing"] == 1
         (shown,) = status["workers"]
         assert list(shown) == (
-            "id name host pid slots mode state running started_at heartbeat_at".split()
+            "id name host pid slots mode tags state running started_at heartbeat_at".split()
         )
         assert (shown["name"], shown["state"], shown["running"]) == ("hand:1", "alive", 1)
         assert "1 alive, 1 of 4 slots in use\n" in cli.done("status").out

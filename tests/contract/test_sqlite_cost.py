@@ -67,6 +67,8 @@ def plan(pair: Pair, act: Callable[[], object]) -> list[str]:
 def filled(pair: Pair, request: pytest.FixtureRequest) -> Pair:
     """A queue with some of everything; once as it grew, once after somebody ran ANALYZE on it."""
     pair.register("w")
+    pair.register("tagged", tags=("gpu", "linux"))
+    pair.enqueue(*(new_job(f"g{n}", priority=9, requires=("gpu",)) for n in range(50)))
     pair.enqueue(*(new_job(f"d{n}", priority=n % 2, max_retries=0) for n in range(40)))
     pair.work.exchange("w", [pair.settlement(c, FAILED) for c in pair.claim("w", 20)], 0)
     pair.claim("w", 5)
@@ -78,6 +80,10 @@ def filled(pair: Pair, request: pytest.FixtureRequest) -> Pair:
 
 PLANS: dict[str, tuple[Callable[[Pair], object], list[str]]] = {
     "claim": (lambda p: p.claim("w", 2), ["jobs_ready", "jobs_scheduled"]),
+    "claim with tags": (lambda p: p.claim("tagged", 2), ["jobs_ready", "jobs_scheduled"]),
+    "outlook with tags": (lambda p: p.work.outlook("tagged"), ["jobs_ready"]),
+    "left to others": (lambda p: p.work.left_to_others("w"), ["jobs_ready", "jobs_retrying"]),
+    "requirements": (lambda p: p.jobs.ready_by_requirement(START), ["jobs_ready"]),
     "ready": (lambda p: p.work.outlook("w"), ["jobs_ready"]),
     "next due": (lambda p: p.work.outlook("w"), ["jobs_scheduled"]),
     "cancelling": (lambda p: p.work.outlook("w"), ["jobs_cancelling"]),
@@ -112,6 +118,8 @@ def listed(pair: Pair, *states: State) -> list[str]:
     "act",
     [
         lambda p: p.claim("w", 2),
+        lambda p: p.claim("tagged", 2),
+        lambda p: p.work.outlook("w"),
         lambda p: p.enqueue("new"),
         lambda p: p.jobs.get("d7"),
         lambda p: p.jobs.resolve("s100"),
@@ -119,7 +127,7 @@ def listed(pair: Pair, *states: State) -> list[str]:
         lambda p: listed(p, State.DEAD),
         lambda p: p.settle("w", p.claim_one("w")),
     ],
-    ids="claim enqueue get resolve cancel list settle".split(),
+    ids="claim claim-with-tags outlook enqueue get resolve cancel list settle".split(),
 )
 def test_statements_of_every_day_sort_and_scan_nothing(
     filled: Pair, act: Callable[[Pair], object]
@@ -149,6 +157,8 @@ DAILY: dict[str, Callable[[Pair, str], object]] = {
     "claim, fail and retry": lambda p, _: p.run("w", FAILED),
     "claim and settle": lambda p, _: p.run("w"),
     "outlook": lambda p, _: p.work.outlook("w"),
+    "claim with tags": lambda p, _: p.claim("tagged", 2),
+    "outlook with tags": lambda p, _: p.work.outlook("tagged"),
     "show": lambda p, _: (p.job("known"), p.jobs.attempts("known")),
     "prefix": lambda p, _: p.jobs.resolve("know"),
     "last": lambda p, _: p.jobs.resolve("@last"),
@@ -160,8 +170,11 @@ DAILY: dict[str, Callable[[Pair, str], object]] = {
 
 
 def test_cost_does_not_grow_with_the_queue(pair: Pair) -> None:
-    """In a queue fifty times as large, most of it urgent and for later, no daily act takes more steps."""
+    """In a queue fifty times as large, most of it urgent, and for later or for other workers, no daily
+    act takes more steps.
+    """
     pair.register("w")
+    pair.register("tagged", tags=("linux",))
     pair.enqueue("known")
     pair.run("w", FAILED)
 
@@ -176,6 +189,7 @@ def test_cost_does_not_grow_with_the_queue(pair: Pair) -> None:
         pair.work.exchange("w", [pair.settlement(claim, FAILED) for claim in claims], 0)
         pair.enqueue(*(new_job("s" + name, priority=9, run_at=START + HOUR) for name in names))
         pair.enqueue(*(new_job("r" + name) for name in names))
+        pair.enqueue(*(new_job("g" + name, priority=9, requires=("gpu",)) for name in names))
 
     def measure(label: str) -> dict[str, int]:
         return {

@@ -206,8 +206,8 @@ def test_a_cut_that_is_shorter_than_the_lease(site: Site) -> None:
 
 
 def test_a_machine_is_known_to_all_others(site: Site) -> None:
-    """`worker-list` shows the workers of all machines from any of them; `worker-stop` there stops its
-    own alone.
+    """`worker-list` shows the workers of all machines from any of them, and `worker-stop --host` stops
+    those of one, from another.
     """
     site.enqueue("a")
     site.start(2, slots=1)
@@ -220,7 +220,8 @@ def test_a_machine_is_known_to_all_others(site: Site) -> None:
     wait_until(lambda: site.marks("start"))
     site.let_end("a")
     site.sandbox.wait_state("a", "completed")
-    one.run(f"{call} worker-stop --all")
-    assert site.workers.pop(one.name).wait() == 0
-    assert [worker.host for worker in site.sandbox.queue.workers()] == [other.name]
+    stopped = one.run(f"{call} worker-stop --host {other.name}")
+    assert "Stopped 1 worker" in stopped
+    assert site.workers.pop(other.name).wait() == 0
+    assert [worker.host for worker in site.sandbox.queue.workers()] == [one.name]
     site.close()

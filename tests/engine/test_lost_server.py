@@ -157,19 +157,3 @@ def test_a_worker_of_another_machine_is_lost_with_its_lease(sandbox: Sandbox) ->
     assert sandbox.job(job).losses == 1
     storage.close()
     worker.wait_for("worker far:7 was lost; took back 1 job")
-
-
-def test_a_worker_of_another_machine_is_not_stopped_here(sandbox: Sandbox) -> None:
-    """`worker-stop` says that there are others, and stops those of its own machine."""
-    sandbox.enqueue("true")
-    storage = open_worker_storage(sandbox.location)
-    storage.register(
-        NewWorker("far", "far:7", "far", "boot", "pid:[7]", os.getpid(), "1", 1, "background", 60)
-    )
-    worker = sandbox.start_worker()
-    ran = sandbox.run("worker-stop", "--all")
-    assert ran.returncode == 0, ran
-    assert "1 on other machines" in ran.stderr
-    assert worker.wait() == 0
-    assert [w.name for w in sandbox.queue.workers()] == ["far:7"]
-    storage.close()

@@ -72,7 +72,7 @@ def test_attributes_are_the_settings() -> None:
     """The typed attributes of Config name the settings of the table, no more and no fewer."""
     assert list(Config.__annotations__) == [setting.name for setting in SETTINGS]
     assert {s.name: Config.__annotations__[s.name] for s in SETTINGS} == {
-        s.name: {"choice": "str", "url": "str"}.get(s.kind, s.kind) for s in SETTINGS
+        s.name: {"choice": "str", "url": "str", "tags": "str"}.get(s.kind, s.kind) for s in SETTINGS
     }
 
 

@@ -67,6 +67,8 @@ def test_the_table_of_settings_is_true() -> None:
     for setting, (_, _, allowed, _) in zip(SETTINGS, rows, strict=True):
         if setting.choices:
             assert allowed == ", ".join(setting.choices)
+        elif setting.kind == "tags":
+            assert allowed == "tags such as `gpu,linux`"
         elif setting.kind == "url":
             assert allowed.startswith("`postgresql://")
         else:

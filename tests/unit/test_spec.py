@@ -59,6 +59,7 @@ def test_every_field_is_kept() -> None:
         env={"LEVEL": "debug"},
         on_lost="hold",
         max_losses=1,
+        requires="linux,gpu",
     )
     assert {name: getattr(made, name) for name in NewJob.__slots__} == {
         "id": "nightly-1",
@@ -72,6 +73,7 @@ def test_every_field_is_kept() -> None:
         "env": {"LEVEL": "debug"},
         "on_lost": "hold",
         "max_losses": 1,
+        "requires": ("gpu", "linux"),
     }
 
 
@@ -79,7 +81,7 @@ def test_null_is_not_given() -> None:
     """None in any field is as if the field were not there."""
     nothing = dict.fromkeys(
         "id cwd env priority max_retries backoff_base timeout delay run_at next_run_at on_lost"
-        " max_losses state attempts created_at updated_at".split()
+        " max_losses requires state attempts created_at updated_at".split()
     )
     made = job(**nothing)
     assert (made.cwd, made.max_retries, made.run_at) == (HERE, 3, None)

@@ -14,6 +14,9 @@ from tests.support import ROOT
 STORAGE = ROOT / "src" / "queuectl" / "storage"
 FILES = sorted(path for name in ("postgres", "sqlite") for path in (STORAGE / name).glob("*.py"))
 
+NAMED = [path for path in FILES if path.name == "sql.py"]
+"""The named statements: made once, when the program starts."""
+
 _SQL = re.compile(
     r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|DROP|ALTER|COPY|LISTEN|NOTIFY|PRAGMA|VACUUM|ATTACH"
     r"|SET LOCAL|BEGIN|WITH|FROM|WHERE|AND|UNION ALL|ORDER BY|VALUES|seq [<>]) "
@@ -101,7 +104,23 @@ def not_constant(source: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", NAMED, ids=lambda path: path.parent.name)
+def test_the_named_statements_are_made_before_there_are_values(path: Path) -> None:
+    """Nobody outside that file can call what puts them together."""
+    names = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert names
+    for other in FILES:
+        text = "" if other == path else other.read_text(encoding="utf-8")
+        assert all(name.startswith("_") and f"sql.{name}" not in text for name in names)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p not in NAMED], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_no_statement_holds_a_value(path: Path) -> None:
     """Only what is named above is put into statements, and nothing is named that is not."""
     name = str(path.relative_to(STORAGE))

@@ -127,12 +127,21 @@ class Context:
 
         return pasteable(text, getattr(self.args, "db", None))
 
-    def note_missing_workers(self, queue: JobQueue) -> None:
-        """Says that what waits would wait for ever, if no worker runs."""
+    def note_missing_workers(self, queue: JobQueue, required: Iterable[tuple[str, ...]]) -> None:
+        """Says that what waits would wait for ever, if no worker runs, or none with the tags that
+        are `required` by one of the jobs.
+        """
         from queuectl.processes import living
 
-        if not living(queue.workers()):
+        alive = living(queue.workers())
+        if not alive:
             self.note("No worker is running; start one with: queuectl worker-start")
+        for tags in required:
+            if alive and not any(set(worker.tags).issuperset(tags) for worker in alive):
+                self.note(
+                    f"No running worker has the tags that are required ({', '.join(tags)}); start one"
+                    f" with: queuectl worker-start --host-tag {','.join(tags)}"
+                )
 
     def confirm(self, question: str) -> None:
         """Lets the user decide on a terminal; elsewhere `--yes` must be given.

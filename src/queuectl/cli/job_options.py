@@ -84,6 +84,12 @@ def add_job_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--max-losses", metavar="N", help="lost workers before the job is given up as dead"
     )
+    group.add_argument(
+        "--requires",
+        metavar="TAG",
+        action="append",
+        help="run it only where a worker has this --host-tag (several: with commas, or repeated)",
+    )
     group.add_argument("--show-env", action="store_true", help="show the values of --env in --json")
 
 
@@ -97,6 +103,8 @@ def given_fields(context: Context) -> dict[str, object]:
             fields[name] = convert("--" + name.replace("_", "-"), value) if convert else value
     if args.env is not None:
         fields["env"] = dict(map(_variable, args.env))
+    if args.requires is not None:
+        fields["requires"] = ",".join(args.requires)
     return fields
 
 

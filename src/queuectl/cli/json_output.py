@@ -58,6 +58,7 @@ def job_object(job: Job, *, show_env: bool = False) -> dict[str, object]:
         "finished_at": _time(job.finished_at),
         "worker": job.worker,
         "cancel_requested_at": _time(job.cancel_requested_at),
+        "requires": list(job.requires),
     }
 
 
@@ -94,6 +95,7 @@ def worker_object(worker: WorkerRecord, alive: bool) -> dict[str, object]:
         "pid": worker.pid,
         "slots": worker.slots,
         "mode": worker.mode,
+        "tags": list(worker.tags),
         "state": worker_state(worker, alive),
         "running": worker.running,
         "started_at": iso(worker.started_at),

@@ -122,8 +122,9 @@ def _follow(context: Context, queue: JobQueue, job_id: str, tail: int | None) ->
     """The log on this machine for as long as all is in it, then what the database has of the rest."""
     logs, path = queue.logs, queue.logs.path(job_id)
     _check_place(path, job_id, has_run=False)
-    if queue.get(job_id).state not in FINISHED:
-        context.note_missing_workers(queue)
+    job = queue.get(job_id)
+    if job.state not in FINISHED:
+        context.note_missing_workers(queue, [job.requires])
     elsewhere = queue.copied_follower(job_id)
 
     def is_finished() -> bool:

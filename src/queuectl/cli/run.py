@@ -65,7 +65,7 @@ def _run(context: Context) -> Result:
     submit_one(context, queue, job, args.run_at)
     try:
         context.note(f"Enqueued job: {job.id}")
-        context.note_missing_workers(queue)
+        context.note_missing_workers(queue, [job.requires])
         if not args.json:
             _stream(context, queue, job.id)
         ended = queue.wait([job.id])[0]
@@ -153,8 +153,10 @@ def _wait(context: Context) -> Result:
     if queue.workspace.surrounding_job() in queue.resolve_all(args.ids):
         raise Conflict("a job cannot wait for itself", hint="Leave its own id out.")
     # With --json an error on stderr is JSON too, and a remark would be in its way.
-    if not args.json and any(queue.get(job_id).state not in FINISHED for job_id in args.ids):
-        context.note_missing_workers(queue)
+    if not args.json:
+        waited_for = [job for job in map(queue.get, args.ids) if job.state not in FINISHED]
+        if waited_for:
+            context.note_missing_workers(queue, {job.requires for job in waited_for})
     try:
         jobs = queue.wait(args.ids, timeout=timeout)
     except KeyboardInterrupt:

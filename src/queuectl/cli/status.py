@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     """Each with whether it is alive."""
 
 
+_UNMET_ROWS = 5
+
+
 def _status(context: Context) -> Result:
     queue = context.queue()
     counts, scheduled, database = queue.counts(), queue.scheduled(), queue.workspace.database
@@ -25,6 +28,11 @@ def _status(context: Context) -> Result:
 
         alive = living(registered)
         workers = [(worker, worker in alive) for worker in registered]
+    unmet = queue.ready_by_requirement()
+    if unmet:
+        from queuectl.jobs.tags import beyond
+
+        unmet = beyond(unmet, [worker.tags for worker, alive in workers if alive])
     data = None
     if context.args.json:
         from queuectl.cli.json_output import worker_object
@@ -33,6 +41,10 @@ def _status(context: Context) -> Result:
             "jobs": {state.value: count for state, count in counts.items()},
             "scheduled": scheduled,
             "workers": [worker_object(worker, alive) for worker, alive in workers],
+            "unmet": [
+                {"requires": list(required), "jobs": count}
+                for required, count in sorted(unmet.items())
+            ],
             "database": database,
         }
 
@@ -44,11 +56,23 @@ def _status(context: Context) -> Result:
             screen.write(f"{label}  {count:>{width},}")
         screen.write()
         screen.write(f"scheduled   {scheduled:,} of these for a later time")
-        for line in _worker_lines(workers):
+        for line in _worker_lines(workers) + _unmet_lines(unmet):
             screen.write_prose(context.pasteable(line))
         screen.write(f"database    {screen.shown(database)}")
 
     return Result(data=data, text=text)
+
+
+def _unmet_lines(unmet: dict[tuple[str, ...], int]) -> list[str]:
+    """What waits for workers that there are not, the most jobs first."""
+    lines = [
+        f"unmet       {counted(count, 'ready job')} for a worker with: --host-tag {','.join(required)}"
+        for required, count in sorted(unmet.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    more = len(lines) - _UNMET_ROWS
+    if more > 0:
+        lines[_UNMET_ROWS:] = [f"unmet       {counted(more, 'more set')} of tags; see --json"]
+    return lines
 
 
 def _worker_lines(workers: Workers) -> list[str]:

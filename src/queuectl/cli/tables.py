@@ -25,10 +25,10 @@ class Column:
     """A column. `right` aligns it as numbers are; `least` is how narrow a terminal may make it
     (None: not at all); `distinct` is for ids: no dots mark what was cut off, for a beginning names
     the job as well, and it is no narrower than keeps the first few hundred different; `extra` lets
-    a narrow terminal leave it out.
+    a narrow terminal leave it out; a `sparse` one is left out where it holds nothing but `-`.
     """
 
-    __slots__ = ("distinct", "extra", "least", "right", "title")
+    __slots__ = ("distinct", "extra", "least", "right", "sparse", "title")
 
     def __init__(
         self,
@@ -38,12 +38,14 @@ class Column:
         least: int | None = None,
         distinct: bool = False,
         extra: bool = False,
+        sparse: bool = False,
     ) -> None:
         self.title = title
         self.right = right
         self.least = least
         self.distinct = distinct
         self.extra = extra
+        self.sparse = sparse
 
 
 def write_table(screen: Screen, columns: Sequence[Column], rows: Iterable[Row]) -> None:
@@ -51,6 +53,13 @@ def write_table(screen: Screen, columns: Sequence[Column], rows: Iterable[Row]) 
     heading = [(column.title, "bold") for column in columns]
     cells = (_cells(screen, row) for row in rows)
     first = [heading, *islice(cells, _MEASURED)]
+    used = [
+        at
+        for at, column in enumerate(columns)
+        if not column.sparse or any(row[at][0] != "-" for row in first[1:])
+    ]
+    first = [[row[at] for at in used] for row in first]
+    columns = [columns[at] for at in used]
     widths = [max(text_width(row[at][0]) for row in first) for at in range(len(columns))]
     kept = list(range(len(columns)))
     if screen.width is not None:

@@ -27,6 +27,7 @@ _JOB_COLUMNS = (
     Column("PRIORITY", right=True, extra=True),
     Column("CREATED", right=True, extra=True),
     Column("DUE", right=True, extra=True),
+    Column("REQUIRES", least=8, sparse=True),
     Column("COMMAND", least=30),
 )
 _DEAD_COLUMNS = (
@@ -50,6 +51,7 @@ _WORKER_COLUMNS = (
     Column("PID", right=True),
     Column("HOST", least=6),
     Column("MODE"),
+    Column("TAGS", least=6, sparse=True),
     Column("RUNNING", right=True),
     Column("STARTED", right=True),
     Column("HEARD OF", right=True),
@@ -121,6 +123,7 @@ def _job_row(job: Job, now: int) -> Row:
         str(job.priority),
         ago(job.created_at, now),
         _due(job, now),
+        ",".join(job.requires) or "-",
         job.command,
     )
 
@@ -146,6 +149,7 @@ def _worker_row(worker: WorkerRecord, alive: bool, now: int) -> Row:
         str(worker.pid),
         worker.host,
         worker.mode,
+        ",".join(worker.tags) or "-",
         f"{worker.running}/{worker.slots}",
         ago(worker.started_at, now),
         ago(worker.heartbeat_at, now),
@@ -177,6 +181,7 @@ def _fields(job: Job, now: int, *, show_env: bool) -> Iterator[tuple[str, str]]:
         "If lost",
         job.on_lost + ("" if job.max_losses is None else f", up to {job.max_losses} times"),
     )
+    yield "Requires", " and ".join(job.requires)
     yield "Worker", job.worker or ""
     yield "Created", _moment(job.created_at, now)
     if job.state in WAITING:

@@ -11,6 +11,7 @@ from queuectl.cli.command import Command, Context, Result
 from queuectl.config import find_setting
 from queuectl.errors import InvalidInput
 from queuectl.jobs.lifecycle import State
+from queuectl.jobs.tags import checked
 from queuectl.marks import JOB_MARKS
 from queuectl.text import counted, visible
 
@@ -54,6 +55,13 @@ def _configure_start(parser: ArgumentParser) -> None:
         help="a process for each of the N, started again if it crashes (default: one process with N slots)",
     )
     group.add_argument(
+        "--host-tag",
+        metavar="TAG",
+        action="append",
+        help="run also jobs that require this tag (several: with commas, or repeated;"
+        " default: the setting host_tags)",
+    )
+    group.add_argument(
         "--poll-interval",
         metavar="TIME",
         help="how often to look for new jobs where the system does not report them, 0.01 to 60 s",
@@ -65,6 +73,7 @@ def _start(context: Context) -> Result:
 
     args = context.args
     count = _count(args.count)
+    tags = None if args.host_tag is None else checked("--host-tag", ",".join(args.host_tag))
     if args.background and sys.platform != "win32":
         _leave_job()
     workspace = _ensure_queue(context)
@@ -73,6 +82,7 @@ def _start(context: Context) -> Result:
         drain=args.drain,
         mode="background" if args.background else "foreground",
         poll_seconds=_poll_seconds(args.poll_interval),
+        tags=tags,
     )
     tally: Tally | None = None
 
@@ -96,6 +106,8 @@ def _start(context: Context) -> Result:
                 )
                 done = counted(tally.completed, "run")
                 tell(f"worker stopped: {done} succeeded, {tally.failed:,} failed")
+                if tally.left:
+                    tell(_left_line(tally.left))
             finally:
                 if remarks is not None:
                     remarks.flush()
@@ -124,8 +136,21 @@ def _start(context: Context) -> Result:
             ),
         )
     work(context.say, lambda: None)
-    data = None if tally is None else {"completed": tally.completed, "failed": tally.failed}
-    return Result(data=data)
+    if tally is None:
+        return Result()
+    left = sum(tally.left.values())
+    return Result(data={"completed": tally.completed, "failed": tally.failed, "left": left})
+
+
+def _left_line(left: dict[tuple[str, ...], int]) -> str:
+    """What a drain did not do, and who could."""
+    count = sum(left.values())
+    sets = sorted(left, key=lambda tags: (-left[tags], tags))
+    others = f" (and {counted(len(sets) - 1, 'other set')} of tags)" if sets[1:] else ""
+    return (
+        f"left {counted(count, 'job')} that {'require' if count > 1 else 'requires'} tags this worker"
+        f" does not have{others}; for a worker with: --host-tag {','.join(sets[0])}"
+    )
 
 
 def _remarks() -> Remarks | None:
@@ -217,42 +242,47 @@ def _configure_stop(parser: ArgumentParser) -> None:
         " (default: the setting stop_timeout_seconds)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="also stop the workers that run in a terminal"
+        "--host",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="stop the workers of this machine instead, also those in terminals (may be repeated)",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="stop every worker of the queue: also those in terminals, and on other machines",
     )
 
 
 def _stop(context: Context) -> Result:
     from queuectl.engine import pidfile, stopping
 
-    given = context.args.timeout
-    timeout = None if given is None else values.length("--timeout", given)
+    args = context.args
+    timeout = None if args.timeout is None else values.length("--timeout", args.timeout)
+    if args.all and args.host:
+        raise InvalidInput("--all and --host are given together", hint="Give one of them.")
     with context.queue() as queue:
-        obstacle = pidfile.in_the_way(queue.workspace.pidfile)
-        if obstacle is not None:
-            context.note(f"{obstacle.message}\n  {obstacle.hint}")
         # A job that stops the worker it runs in would wait for itself.
         inside = queue.workspace.surrounding_job() is not None
-        if not inside and not any(w.mode == "background" for w in _alive(queue.workers())):
-            stopping.wait_for_unregistered(queue)
-        found = _alive(queue.workers())
-        alive = [worker for worker in found if not processes.is_elsewhere(worker)]
-        if len(found) > len(alive):
-            context.note(
-                f"{len(found) - len(alive)} on other machines will go on; they are stopped there."
-            )
-        chosen = [w for w in alive if context.args.all or w.mode == "background"]
-        left_alone = len(alive) - len(chosen)
-        if left_alone:
-            context.note(
-                f"{counted(left_alone, 'worker')} in a terminal will go on; --all stops them too."
-            )
+        if not args.host or processes.host_name() in args.host:
+            obstacle = pidfile.in_the_way(queue.workspace.pidfile)
+            if obstacle is not None:
+                context.note(f"{obstacle.message}\n  {obstacle.hint}")
+            if not inside and not any(map(_is_usual, _alive(queue.workers()))):
+                stopping.wait_for_unregistered(queue)
+        registered = queue.workers()
+        _require_known(args.host, registered)
+        alive = _alive(registered)
+        if args.host:
+            chosen = [worker for worker in alive if worker.host in args.host]
+        else:
+            chosen = [worker for worker in alive if args.all or _is_usual(worker)]
+            _note_others(context, [worker for worker in alive if worker not in chosen])
         if not chosen:
-            what = (
-                "No workers are running."
-                if context.args.all
-                else "No workers are running in the background."
-            )
-            return Result(data={"stopped": []}, text=what)
+            where = f" on {visible(', '.join(args.host))}" if args.host else ""
+            where = where or ("" if args.all else " in the background")
+            return Result(data={"stopped": []}, text=f"No workers are running{where}.")
         stopping.stop(queue, chosen, timeout=timeout, wait=not inside, say=context.note)
     if inside:
         context.note("Called from a job of this queue: not waiting until they are gone.")
@@ -263,6 +293,38 @@ def _stop(context: Context) -> Result:
         text=f"{'Stopping' if inside else 'Stopped'} {counted(len(names), 'worker')}: {', '.join(names)}",
         ids=names,
     )
+
+
+def _is_usual(worker: WorkerRecord) -> bool:
+    """Whether it is stopped when nothing is said about whom to stop."""
+    return worker.mode == "background" and not processes.is_elsewhere(worker)
+
+
+def _require_known(hosts: list[str], workers: list[WorkerRecord]) -> None:
+    known = sorted({processes.host_name(), *(worker.host for worker in workers)})
+    for host in hosts:
+        if host not in known:
+            raise InvalidInput(
+                f"there is no worker on a host '{visible(host, 60)}'",
+                hint=f"The hosts are {visible(', '.join(known))}. See: queuectl worker-list",
+            )
+
+
+def _note_others(context: Context, others: list[WorkerRecord]) -> None:
+    """Says who goes on, and how they are stopped."""
+    elsewhere = [worker for worker in others if processes.is_elsewhere(worker)]
+    if elsewhere:
+        hosts = sorted({worker.host for worker in elsewhere})
+        context.note(
+            f"{counted(len(elsewhere), 'worker')} on other machines ({visible(', '.join(hosts))}) will"
+            " go on; --host HOST stops those of one, --all every worker."
+        )
+    here = len(others) - len(elsewhere)
+    if here:
+        option = f"--host {visible(processes.host_name())}" if elsewhere else "--all"
+        context.note(
+            f"{counted(here, 'worker')} in a terminal will go on; {option} stops them too."
+        )
 
 
 def _alive(workers: list[WorkerRecord]) -> list[WorkerRecord]:
@@ -301,6 +363,7 @@ queuectl worker-start                          one job at a time, in this termin
 queuectl worker-start --count 4                four at a time
 queuectl worker-start --count 4 --background   detached; stop with: queuectl worker-stop
 queuectl worker-start --drain --count 8        exit when all is done, for cron and CI
+queuectl worker-start --host-tag gpu,linux     run also jobs that require these
 """,
         configure=_configure_start,
     ),
@@ -311,7 +374,8 @@ queuectl worker-start --drain --count 8        exit when all is done, for cron a
 queuectl worker-stop
 queuectl worker-stop --timeout 5m     give running jobs five minutes
 queuectl worker-stop --timeout 0      end them now; they will run again
-queuectl worker-stop --all            also those in terminals
+queuectl worker-stop --all            also those in terminals and on other machines
+queuectl worker-stop --host web3      those of one machine
 """,
         configure=_configure_stop,
     ),

@@ -38,6 +38,7 @@ class Config:
     log_store: str
     log_tail_bytes: int
     poll_interval_seconds: float
+    host_tags: str
     database_url: str
 
     __slots__ = (*_BY_NAME, "_origins", "path")

@@ -22,7 +22,8 @@ _SIZES = {
 
 
 class Setting:
-    """One setting: its kind ("int", "float", "choice" or "url"), its default, and what it may be.
+    """One setting: its kind ("int", "float", "choice", "url" or "tags"), its default, and what it may
+    be.
 
     Numbers go from `minimum` to `maximum`, both allowed. `unit` is "seconds", "bytes" or "" for
     a bare number. `zero` says what 0 stands for where it is allowed beside the range.
@@ -75,6 +76,8 @@ class Setting:
             return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
         if self.kind == "url":
             return "like postgresql://USER@HOST:5432/DATABASE"
+        if self.kind == "tags":
+            return "tags such as gpu,linux"
         words = f"from {self.minimum} to {self.maximum}"
         if self.kind == "int" and not self.unit:
             words = f"a whole number {words}"
@@ -88,6 +91,8 @@ class Setting:
             return value if isinstance(value, str) and value in self.choices else None
         if self.kind == "url":
             return value if isinstance(value, str) and _may_be_url(value) else None
+        if self.kind == "tags":
+            return _tags(value)
         if isinstance(value, str) and self.unit:
             value = self._measure(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -102,7 +107,7 @@ class Setting:
     def check_text(self, text: str) -> Value | None:
         """The same for text somebody typed: a number in its usual spelling, or one with a unit."""
         text = text.strip()
-        if self.kind != "url" and not self.choices and (number := _number(text)) is not None:
+        if self.kind in ("int", "float") and (number := _number(text)) is not None:
             return self.check(number)
         return self.check(text)
 
@@ -229,6 +234,12 @@ SETTINGS = (
         help="how often an idle worker looks for jobs where nothing wakes it",
     ),
     Setting(
+        "host_tags",
+        "tags",
+        "",
+        help="the tags of this machine's workers, for jobs that require some",
+    ),
+    Setting(
         "database_url",
         "url",
         "",
@@ -248,6 +259,17 @@ def _may_be_url(text: str) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def _tags(value: object) -> str | None:
+    if value == "":
+        return ""
+    from queuectl.jobs.tags import checked
+
+    try:
+        return ",".join(checked("host_tags", value))
+    except InvalidInput:
+        return None
 
 
 def _match(pattern: str, text: str) -> re.Match[str] | None:

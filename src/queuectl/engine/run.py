@@ -19,6 +19,7 @@ from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.engine.worker import Worker
 from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
 from queuectl.job_logs import JobLogs
+from queuectl.jobs.tags import unpacked
 from queuectl.storage import open_worker_storage
 from queuectl.storage.records import NewWorker
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 class Orders:
     """What a worker is told when it is started."""
 
-    __slots__ = ("drain", "mode", "poll_seconds", "slots")
+    __slots__ = ("drain", "mode", "poll_seconds", "slots", "tags")
 
     def __init__(
         self,
@@ -48,22 +49,27 @@ class Orders:
         drain: bool = False,
         mode: str = "foreground",
         poll_seconds: float | None = None,
+        tags: tuple[str, ...] | None = None,
     ) -> None:
         self.slots = slots
         self.drain = drain
         self.mode = mode
         self.poll_seconds = poll_seconds
         """How often to look for changes where the system does not report them; None: as configured."""
+        self.tags = tags
+        """What jobs may require of it; None: as configured."""
 
 
 class Tally:
     """What a worker did in its life."""
 
-    __slots__ = ("completed", "failed")
+    __slots__ = ("completed", "failed", "left")
 
-    def __init__(self, completed: int, failed: int) -> None:
+    def __init__(self, completed: int, failed: int, left: dict[tuple[str, ...], int]) -> None:
         self.completed = completed
         self.failed = failed
+        self.left = left
+        """How many jobs a drain left because they require other tags, for each set of these."""
 
 
 def run_worker(
@@ -101,18 +107,21 @@ def run_worker(
         on_clock_step=worker.ledger.look_again,
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
     )
+    left: dict[tuple[str, ...], int] = {}
     try:
         threads.start(maintenance)
         on_ready(_name(me))
         systemd.notify("READY=1")
         worker.run()
+        if orders.drain:
+            left = _left_to_others(storage, worker.id)
     finally:
         _leave(storage, worker.id)
         maintenance.ask_to_close()
         # Whoever dies during a rescue leaves it to the next one.
         while maintenance.is_alive() and not worker.in_a_hurry:
             worker.wait_for(maintenance)
-    return Tally(worker.ledger.completed, worker.ledger.failed)
+    return Tally(worker.ledger.completed, worker.ledger.failed, left)
 
 
 def _name(me: Identity) -> str:
@@ -162,6 +171,7 @@ def _assemble(
 ) -> Worker:
     """A worker, registered and ready to run."""
     name = _name(me)
+    tags = unpacked(config.host_tags) if orders.tags is None else orders.tags
 
     def new_worker() -> NewWorker:
         return NewWorker(
@@ -175,6 +185,7 @@ def _assemble(
             slots=orders.slots,
             mode=orders.mode,
             lease_seconds=config.lease_seconds,
+            tags=tags,
         )
 
     def make_ledger(wake_worker: Callable[[], None], policy: Callable[[], Policy]) -> Ledger:
@@ -255,6 +266,13 @@ def _require_utf8() -> None:
             f"this system's encoding is {encoding}; a worker needs UTF-8",
             hint="Start it with PYTHONUTF8=1, or in a locale such as C.UTF-8.",
         )
+
+
+def _left_to_others(storage: WorkerStorage, worker_id: str) -> dict[tuple[str, ...], int]:
+    try:
+        return storage.left_to_others(worker_id)
+    except DatabaseError:
+        return {}  # It is only told.
 
 
 def _leave(storage: WorkerStorage, worker_id: str) -> None:

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 _MARGIN_SECONDS = 10.0
 """What a worker may take beyond the time that its commands have."""
 
+_FAR_LOOK_SECONDS = 0.25
+"""How often the register is looked at for workers of other machines."""
+
+_FAR_HINT = (
+    "See on their machines what keeps them. What they hold is taken back when they are lost."
+)
+
 _FULL_BYTES = 1024 * 1024
 """A disk with less room is called full: an outcome takes a few pages of the database at once."""
 
@@ -30,13 +37,18 @@ def still_there(workers: Iterable[WorkerRecord]) -> list[WorkerRecord]:
     """Those whose very process exists on this machine, whatever has become of their lease: one that
     is suspended, or that cannot write, is silent and may be given up for lost, and yet works on.
     """
-    me = processes.this_process()
     return [
         worker
-        for worker in workers
-        if (worker.boot_id, worker.process_space) == (me.boot_id, me.process_space)
-        and processes.started(worker.pid) == worker.process_started
+        for worker in _seen_from_here(workers)
+        if processes.started(worker.pid) == worker.process_started
     ]
+
+
+def _seen_from_here(workers: Iterable[WorkerRecord]) -> list[WorkerRecord]:
+    """Those whose process id means something here. Of the others only the database tells."""
+    me = processes.this_process()
+    here = (me.boot_id, me.process_space)
+    return [worker for worker in workers if (worker.boot_id, worker.process_space) == here]
 
 
 def wait_for_unregistered(queue: JobQueue) -> None:
@@ -69,7 +81,8 @@ def stop(
 ) -> None:
     """Asks workers to stop; running commands may take `timeout` seconds (None: as configured).
 
-    With `wait` it returns when their processes are gone. Raises CouldNotDo when they do not go; and,
+    With `wait` it returns when their processes are gone, or, on other machines, when they are off the
+    register. Raises CouldNotDo when they do not go; and,
     having asked nobody, what is wrong with the configuration that should tell how long to wait.
     """
     config = _config(queue, timeout, say) if wait else None
@@ -115,30 +128,37 @@ def _wait_until_gone(
     patience: float,
     say: Callable[[str], None],
 ) -> None:
-    background = any(worker.mode == "background" for worker in workers)
+    here = _seen_from_here(workers)
+    far = {_process(worker) for worker in workers if worker not in here}
+    background = any(worker.mode == "background" for worker in here)
     asked = {worker.id for worker in workers}
     deadline = time.monotonic() + patience
     said = ""
     next_look, next_word = time.monotonic() + 1, time.monotonic() + 2
-    registered: list[WorkerRecord] = []
+    registered = list(workers)
     while True:
         # One that was given up for lost, and is there again, is registered twice.
-        left = list({w.pid for w in workers if processes.started(w.pid) == w.process_started})
+        left = list({w.pid for w in here if processes.started(w.pid) == w.process_started})
+        far_left = list(dict.fromkeys(w.name for w in registered if _process(w) in far))
         if parent and processes.started(parent) is not None:
             left.append(parent)
         holder = pidfile.holder(queue.workspace.pidfile) if background and not left else None
-        if not left and holder is None:
+        if not left and not far_left and holder is None:
             return
         now = time.monotonic()
         if now > deadline:
             left = left or ([holder] if holder else [])
-            who = f"pid {' '.join(map(str, left))}" if left else _named(0)
+            who = [f"pid {' '.join(map(str, left))}"] if left else []
             raise CouldNotDo(
-                f"still running after {patience:g} s: {who}", hint=_what_to_do(queue, left)
+                f"still running after {patience:g} s: {', '.join(who + far_left) or _named(0)}",
+                hint=_what_to_do(queue, left) if left or not far_left else _FAR_HINT,
             )
         if now > next_look:
-            next_look = now + 1
-            registered = [worker for worker in queue.workers() if worker.pid in left]
+            next_look = now + (_FAR_LOOK_SECONDS if far_left else 1)
+            known = {_process(worker) for worker in workers}
+            registered = [
+                w for w in queue.workers() if _process(w) in known and w.fenced_at is None
+            ]
             # One that was given up for lost meanwhile is there again under another id, and has
             # not heard of it.
             unasked = [worker.id for worker in registered if worker.id not in asked]
@@ -148,7 +168,7 @@ def _wait_until_gone(
         if now > next_word:
             # What a worker holds beyond its slots is claimed, and does not run.
             running = sum(min(worker.running, worker.slots) for worker in registered)
-            word = waiting_for(running, left)
+            word = waiting_for(running, left, far_left)
             if suspended := _suspended(left):
                 word += f" It is suspended; to let it go on: kill -CONT {suspended}"
             if word != said:
@@ -157,10 +177,17 @@ def _wait_until_gone(
         time.sleep(0.02)
 
 
-def waiting_for(running: int, pids: Sequence[int]) -> str:
-    """What a stop that takes long is waiting for: jobs, else processes."""
+def _process(worker: WorkerRecord) -> tuple[object, ...]:
+    """The same for one that was given up for lost, and is registered anew."""
+    return worker.host, worker.boot_id, worker.process_space, worker.pid, worker.process_started
+
+
+def waiting_for(running: int, pids: Sequence[int], far: Sequence[str] = ()) -> str:
+    """What a stop that takes long is waiting for: jobs, else processes, else workers elsewhere."""
     if running:
         return f"Waiting for {counted(running, 'running job')} to finish ..."
+    if far and not pids:
+        return f"Waiting for {visible(', '.join(far))} to end ..."
     if not pids:  # The pidfile is still held: there, somebody is just starting or ending.
         return "Waiting for the background worker to end ..."
     return f"Waiting for pid {' '.join(map(str, pids))} to end ..."

@@ -300,6 +300,7 @@ JOB_FIELDS: dict[str, Callable[[Any], Any]] = {
     "finished_at": _optional(_time("finished_at")),
     "worker": _optional(_text("worker")),
     "cancel_requested_at": _optional(_time("cancel_requested_at")),
+    "requires": CHECKS["requires"],
 }
 """The fields of a `Job` in their order, and the check of each."""
 

@@ -67,7 +67,7 @@ class PostgresJobStorage:
     def _copy(self, rows: list[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
         import io
 
-        from queuectl.storage.postgres.rows import copied
+        from queuectl.storage.postgres.copying import copied
 
         lines = "".join("\t".join(map(copied, row)) + "\n" for row in rows)
         self._db.copy_in(sql.COPY_JOBS, io.StringIO(lines))
@@ -106,7 +106,7 @@ class PostgresJobStorage:
         return str(matches[0][0])
 
     def get(self, job_id: str) -> Job | None:
-        from queuectl.storage.postgres.rows import job
+        from queuectl.storage.rows import job
 
         row = self._db.fetch_one(sql.JOB, {"id": job_id})
         return None if row is None else job(row)
@@ -151,6 +151,11 @@ class PostgresJobStorage:
 
     def scheduled(self, now: int) -> int:
         return self._one("SELECT count(*) FROM jobs WHERE next_run_at > %s", (now,))
+
+    def ready_by_requirement(self, now: int) -> dict[tuple[str, ...], int]:
+        from queuectl.jobs.tags import by_requirement
+
+        return by_requirement(self._db.fetch(sql.COUNT_READY, {"now": now}))
 
     def unfinished(self, job_ids: Sequence[str]) -> list[str]:
         states = self._states(job_ids)
@@ -246,10 +251,11 @@ class PostgresJobStorage:
     # ---- workers, and the database as a whole
 
     def workers(self) -> list[WorkerRecord]:
-        from queuectl.storage.postgres.rows import worker_record
+        from queuectl.storage.rows import worker_record
 
         rows = self._db.fetch(sql.LIST_WORKERS)
-        return [worker_record(row, self._db.clock.shared()) for row in rows]
+        now = self._db.clock.shared()
+        return [worker_record(row, now)._replace(lease_is_shared=True) for row in rows]
 
     def request_stop(self, worker_ids: Sequence[str], timeout: float | None, now: int) -> None:
         self._db.execute(
@@ -348,4 +354,5 @@ def _values(job: NewJob, now: int) -> tuple[object, ...]:
         now,
         now,
         job.run_at,
+        ",".join(job.requires),
     )

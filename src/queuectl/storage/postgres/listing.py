@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from queuectl.jobs.job_view import SORT_KEYS
 from queuectl.jobs.lifecycle import FINISHED
 from queuectl.storage.postgres import sql
-from queuectl.storage.postgres.rows import job
+from queuectl.storage.rows import job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

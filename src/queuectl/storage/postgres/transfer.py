@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from queuectl.jobs.lifecycle import FINISHED
 from queuectl.jobs.transfer import ATTEMPT_FIELDS, exported
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
-from queuectl.storage.postgres.rows import copied, job
+from queuectl.storage.postgres.copying import copied
+from queuectl.storage.rows import job, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1_000
 
-_ENV = 1 + Job._fields.index("env")
 _ATTEMPT_COLUMNS = ", ".join(ATTEMPT_FIELDS)
 
 _JOBS = f"""
@@ -89,8 +88,7 @@ def _refuse_taken(db: Connection, batch: list[Record], first: int) -> None:
 def _insert(db: Connection, batch: list[Record], numbers: list[int]) -> None:
     waiting, ended, attempts = io.StringIO(), io.StringIO(), io.StringIO()
     for record, number in zip(batch, numbers, strict=True):
-        row = [number, *record.job]
-        row[_ENV] = json.dumps(record.job.env) if record.job.env else None
+        row = (number, *row_of(record.job))
         _write(ended if record.job.state in FINISHED else waiting, row)
         for attempt in record.attempts:
             _write(attempts, (number, *exported(attempt)))

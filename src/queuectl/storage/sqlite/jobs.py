@@ -75,6 +75,7 @@ class SqliteJobStorage:
                     now,
                     now,
                     job.run_at,
+                    ",".join(job.requires),
                 )
 
         try:
@@ -164,6 +165,15 @@ class SqliteJobStorage:
         with translated(self.path):
             query = "SELECT count(*) FROM jobs WHERE next_run_at > ?"
             return int(self._one(query, (now,)))
+
+    def ready_by_requirement(self, now: int) -> dict[tuple[str, ...], int]:
+        with translated(self.path), snapshot(self._db):
+            found = fetch(self._db, sql.COUNT_READY) + fetch(self._db, sql.COUNT_DUE, (now,))
+        if not found:
+            return {}
+        from queuectl.jobs.tags import by_requirement
+
+        return by_requirement(found)
 
     def unfinished(self, job_ids: Sequence[str]) -> list[str]:
         with translated(self.path):
@@ -295,7 +305,7 @@ class SqliteJobStorage:
         if not rows:
             return []
         from queuectl.clock import Clock
-        from queuectl.storage.sqlite.rows import worker_record
+        from queuectl.storage.rows import worker_record
 
         ticks = Clock().ticks()
         return [worker_record(row, ticks) for row in rows]
@@ -380,6 +390,6 @@ def _as_json(env: dict[str, str] | None) -> str | None:
 
 
 def _job(row: Sequence[object]) -> Job:
-    from queuectl.storage.sqlite.rows import job
+    from queuectl.storage.rows import job
 
     return job(row)

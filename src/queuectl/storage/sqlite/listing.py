@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from queuectl.jobs.job_view import SORT_KEYS
+from queuectl.storage.rows import job
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import fetch, translated
-from queuectl.storage.sqlite.rows import job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ import apsw
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.transfer import ATTEMPT_FIELDS, exported
 from queuectl.storage import refusals
+from queuectl.storage.rows import job, row_of
 from queuectl.storage.sqlite import sql
 from queuectl.storage.sqlite.connection import fetch, fetch_one, translated
-from queuectl.storage.sqlite.rows import job
 from queuectl.storage.sqlite.transactions import snapshot, transaction
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1_000
 
-_ENV = 1 + Job._fields.index("env")
 _ATTEMPT_COLUMNS = ", ".join(ATTEMPT_FIELDS)
 
 
@@ -77,9 +75,7 @@ def _insert(db: apsw.Connection, batch: list[Record], seq: int, last: int) -> No
         nonlocal current
         for number, record in enumerate(batch, seq + 1):
             current = record
-            row = [number, *record.job]
-            row[_ENV] = json.dumps(record.job.env) if record.job.env else None
-            yield tuple(row)
+            yield (number, *row_of(record.job))
 
     def attempts() -> Iterator[tuple[object, ...]]:
         for number, record in enumerate(batch, seq + 1):
