@@ -33,6 +33,7 @@ class ModelJob:
 @dataclass
 class ModelWorker:
     lease_ends: int
+    tags: frozenset[str]
     fenced: bool = False
 
 
@@ -63,7 +64,11 @@ class Model:
             # What was once seen to be due stays so, even if the clock is set back.
             if job.next_run_at is not None and job.next_run_at <= now:
                 job.next_run_at = None
-        ready = [job for job in self.waiting() if job.next_run_at is None]
+        ready = [
+            job
+            for job in self.waiting()
+            if job.next_run_at is None and self.workers[worker].tags.issuperset(job.new.requires)
+        ]
         ready.sort(key=lambda job: (-job.new.priority, job.order))
         for job in ready[:wanted]:
             job.state = State.PROCESSING

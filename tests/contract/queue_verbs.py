@@ -40,7 +40,7 @@ ENDINGS = st.sampled_from(
         outcomes.interrupted(None, 15),
     ]
 )
-JobDraft = tuple[int, int | None, int, float | None, str, int | None]
+JobDraft = tuple[int, int | None, int, float | None, str, int | None, tuple[str, ...]]
 JOBS = st.tuples(
     st.integers(-1, 1),  # priority
     st.sampled_from([None, None, 0, -5, 5, 3600]),  # seconds until it may run
@@ -48,7 +48,10 @@ JOBS = st.tuples(
     st.sampled_from([None, 0, 0.5, 3]),  # backoff_base
     st.sampled_from(["retry", "fail", "hold"]),  # on_lost
     st.sampled_from([None, 1, 2]),  # max_losses
+    st.sampled_from([(), (), ("gpu",), ("linux",), ("gpu", "linux")]),  # requires
 )
+TAGS = st.sampled_from([(), ("gpu",), ("gpu", "linux"), ("gp", "linux")])
+ALL_TAGS = ("gpu", "linux")
 SOME = st.integers(0, 10**6)
 """Chooses one of whatever there is."""
 
@@ -105,14 +108,14 @@ class QueueVerbs(RuleBasedStateMachine):
         """A busy queue to start from, so that no sequence is wasted on an empty one."""
         for draft in jobs:
             self.enqueue(draft, 1)
-        for worker in (0, 1):
-            self.join()
+        for worker, tags in enumerate([(), ALL_TAGS]):
+            self.join(tags)
             self.claim(worker, wanted)
         self.seen.update((id, job.state) for id, job in self.model.jobs.items())
 
     @rule(draft=JOBS, count=st.integers(1, 3))
     def enqueue(self, draft: JobDraft, count: int) -> None:
-        priority, delay, max_retries, backoff_base, on_lost, max_losses = draft
+        priority, delay, max_retries, backoff_base, on_lost, max_losses, requires = draft
         jobs = [
             new_job(
                 self.new_name("j"),
@@ -122,6 +125,7 @@ class QueueVerbs(RuleBasedStateMachine):
                 backoff_base=backoff_base,
                 on_lost=on_lost,
                 max_losses=max_losses,
+                requires=requires,
             )
             for _ in range(count)
         ]
@@ -200,11 +204,12 @@ class QueueVerbs(RuleBasedStateMachine):
     # ---- workers
 
     @precondition(lambda self: len(self.model.workers) < 4)
-    @rule()
-    def join(self) -> None:
+    @rule(tags=TAGS)
+    def join(self, tags: tuple[str, ...]) -> None:
         worker = self.new_name("w")
-        self.pair.register(worker)
-        self.model.workers[worker] = ModelWorker(self.pair.clock.ticks() + 30 * SECOND)
+        self.pair.register(worker, tags=tags)
+        lease_ends = self.pair.clock.ticks() + 30 * SECOND
+        self.model.workers[worker] = ModelWorker(lease_ends, frozenset(tags))
 
     @precondition(lambda self: self.model.workers)
     @rule(number=SOME, wanted=st.integers(0, 3))

@@ -99,6 +99,7 @@ def new_job(
     run_at: int | None = None,
     on_lost: str = "retry",
     max_losses: int | None = None,
+    requires: tuple[str, ...] = (),
 ) -> NewJob:
     """A job of which only what matters is said."""
     return NewJob(
@@ -113,10 +114,13 @@ def new_job(
         run_at=run_at,
         on_lost=on_lost,
         max_losses=max_losses,
+        requires=requires,
     )
 
 
-def new_worker(id: str, *, lease_seconds: float = 30, slots: int = 2) -> NewWorker:
+def new_worker(
+    id: str, *, lease_seconds: float = 30, slots: int = 2, tags: tuple[str, ...] = ()
+) -> NewWorker:
     """A worker as it registers, on a machine that does not exist."""
     return NewWorker(
         id=id,
@@ -129,6 +133,7 @@ def new_worker(id: str, *, lease_seconds: float = 30, slots: int = 2) -> NewWork
         slots=slots,
         mode="foreground",
         lease_seconds=lease_seconds,
+        tags=tags,
     )
 
 
@@ -145,9 +150,11 @@ class Pair:
         """Puts jobs in, in one transaction; an id alone stands for an ordinary job."""
         self.jobs.enqueue([new_job(j) if isinstance(j, str) else j for j in jobs], self.clock.now())
 
-    def register(self, *workers: str, lease_seconds: float = 30) -> None:
+    def register(
+        self, *workers: str, lease_seconds: float = 30, tags: tuple[str, ...] = ()
+    ) -> None:
         for worker in workers:
-            self.work.register(new_worker(worker, lease_seconds=lease_seconds))
+            self.work.register(new_worker(worker, lease_seconds=lease_seconds, tags=tags))
 
     def claim(self, worker: str, wanted: int = 1) -> list[Claim]:
         return self.work.exchange(worker, [], wanted).claims

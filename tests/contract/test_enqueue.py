@@ -28,6 +28,7 @@ def test_a_job_is_read_back_as_it_was_put_in(pair: Pair) -> None:
         run_at=START + SECOND,
         on_lost="hold",
         max_losses=2,
+        requires=("gpu", "linux"),
     )
     pair.enqueue(job)
     assert pair.jobs.get("a") == Job(
@@ -55,6 +56,7 @@ def test_a_job_is_read_back_as_it_was_put_in(pair: Pair) -> None:
         finished_at=None,
         worker=None,
         cancel_requested_at=None,
+        requires=("gpu", "linux"),
     )
     assert pair.jobs.attempts("a") == []
 

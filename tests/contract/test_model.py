@@ -8,7 +8,7 @@ from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from queuectl.jobs.lifecycle import FINISHED, MOVES, State
 from queuectl.jobs.outcome import LOST, judge
-from tests.contract.queue_verbs import QueueVerbs
+from tests.contract.queue_verbs import ALL_TAGS, QueueVerbs
 from tests.contract.support import KINDS, POLICY, SECOND
 
 LEGAL = {(source, target) for move in MOVES for source in move.sources for target in move.targets}
@@ -47,6 +47,7 @@ class QueueMachine(QueueVerbs):
                 expected.error,
             )
             assert (job.cancel_requested_at is not None) == expected.cancelling
+            assert job.requires == expected.new.requires
             if job.state in FINISHED:
                 assert job.finished_at is not None
 
@@ -75,19 +76,25 @@ class QueueMachine(QueueVerbs):
             assert workers[id].lease_left_seconds == left
             assert (workers[id].fenced_at is not None) == expected.fenced
             assert workers[id].running == len(self.model.held_by(id))
+            assert frozenset(workers[id].tags) == expected.tags
 
     @invariant()
     def the_outlook_is_as_it_should_be(self) -> None:
         waiting = self.model.waiting()
         times = [job.next_run_at for job in waiting if job.next_run_at is not None]
-        ready = len(times) < len(waiting) or min(times, default=self.now + 1) <= self.now
+        due = min(times, default=self.now + 1) <= self.now
         busy = {State.PROCESSING, State.FAILED}
-        unfinished = ready or any(job.state in busy for job in self.model.jobs.values())
-        for worker in self.model.workers:
+        for worker, known in self.model.workers.items():
+            mine = [j for j in self.model.jobs.values() if known.tags.issuperset(j.new.requires)]
+            ready = due or any(job in waiting and job.next_run_at is None for job in mine)
+            unfinished = ready or any(job.state in busy for job in mine)
             outlook = self.pair.work.outlook(worker)
             assert (outlook.ready, outlook.unfinished) == (ready, unfinished)
             assert outlook.next_due_at == min(times, default=None)
-            assert outlook.fenced == self.model.workers[worker].fenced
+            assert outlook.fenced == known.fenced
+            others = [j for j in waiting if not known.tags.issuperset(j.new.requires)]
+            left = [j for j in others if j.next_run_at is None or j.state == State.FAILED]
+            assert sum(self.pair.work.left_to_others(worker).values()) == len(left)
             assert {seq for _, seq in outlook.cancelling} == {
                 job.claim.seq for job in self.model.held_by(worker) if job.claim and job.cancelling
             }
@@ -97,7 +104,7 @@ class QueueMachine(QueueVerbs):
             self.pair.work.fence(worker)
             self.pair.work.rescue(worker, lambda claim: (LOST, judge(claim, LOST, POLICY)))
         self.pair.clock.go_on(1e6)
-        self.pair.register("last")
+        self.pair.register("last", tags=ALL_TAGS)
         while self.pair.work.outlook("last").unfinished:
             claims = self.pair.claim("last", 10)
             endings = [self.pair.settlement(claim) for claim in claims]

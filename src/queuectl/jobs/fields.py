@@ -370,6 +370,12 @@ def _choice(name: str, *choices: str) -> Callable[[object], str]:
     return check
 
 
+def _requires(value: object) -> tuple[str, ...]:
+    from queuectl.jobs import tags  # Few jobs require anything.
+
+    return () if value == [] else tags.checked("requires", value)
+
+
 CHECKS: dict[str, Callable[[object], Any]] = {
     "id": _id,
     "command": _command,
@@ -384,6 +390,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "next_run_at": _time("next_run_at"),
     "on_lost": _choice("on_lost", *limits.ON_LOST),
     "max_losses": _whole("max_losses", 1, limits.MOST_LOSSES),
+    "requires": _requires,
     "state": _only("state", "pending"),
     "attempts": _only("attempts", 0),
     "created_at": _past_time("created_at"),

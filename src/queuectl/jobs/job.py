@@ -26,7 +26,8 @@ class NewJob:
 
     `run_at` is in microseconds since the epoch, or None to run as soon as a worker is free.
     `timeout` (seconds, 0 for none) and `backoff_base` may be None: the configuration in force
-    when the job runs, or fails, then decides. So may `max_losses`.
+    when the job runs, or fails, then decides. So may `max_losses`. `requires` are the tags that
+    its worker must have, in ascending order.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class NewJob:
         "max_retries",
         "on_lost",
         "priority",
+        "requires",
         "run_at",
         "timeout",
     )
@@ -57,6 +59,7 @@ class NewJob:
         timeout: float | None = None,
         run_at: int | None = None,
         max_losses: int | None = None,
+        requires: tuple[str, ...] = (),
     ) -> None:
         self.id = id
         self.command = command
@@ -69,6 +72,7 @@ class NewJob:
         self.timeout = timeout
         self.run_at = run_at
         self.max_losses = max_losses
+        self.requires = requires
 
     def __repr__(self) -> str:
         # The environment is left out: its values may be secret, and reprs end up in logs.

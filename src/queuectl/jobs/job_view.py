@@ -38,6 +38,8 @@ class Job(NamedTuple):
     finished_at: int | None
     worker: str | None
     cancel_requested_at: int | None
+    requires: tuple[str, ...]
+    """The tags that a worker must have to run it."""
 
 
 SORT_KEYS = {

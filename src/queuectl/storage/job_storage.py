@@ -58,6 +58,11 @@ class JobStorage(Protocol):
     def scheduled(self, now: int) -> int:
         """How many waiting jobs have a time that is yet to come."""
 
+    def ready_by_requirement(self, now: int) -> dict[tuple[str, ...], int]:
+        """How many jobs could run now, for each set of tags that some of them require; those that
+        require none are left out.
+        """
+
     def unfinished(self, job_ids: Sequence[str]) -> list[str]:
         """Those of the jobs that have not ended yet. One that is gone counts as ended."""
 
@@ -153,8 +158,9 @@ class WorkerStorage(Protocol):
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         """Settles attempts that ended and claims up to `wanted` jobs, in one transaction.
 
-        A settlement whose claim is no longer the job's changes nothing and is reported in
-        `refused`. Raises WorkerFenced, with nothing changed, when the worker was given up.
+        It claims what requires no more than the worker's tags, by priority, then by arrival; what
+        requires more costs it nothing. A settlement whose claim is no longer the job's changes
+        nothing and is reported in `refused`. Raises WorkerFenced, with nothing changed, when the worker was given up.
         """
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
@@ -163,6 +169,11 @@ class WorkerStorage(Protocol):
     def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
         """What there is to do, read without a write lock. `inside` is the id of the job in whose
         command the worker runs: it cannot end before the worker does, and is no unfinished business.
+        """
+
+    def left_to_others(self, worker_id: str) -> dict[tuple[str, ...], int]:
+        """How many jobs are ready, or wait for their retry, that require more than this worker's
+        tags, for each set of tags that they require.
         """
 
     def workers(self) -> list[WorkerRecord]:

@@ -39,11 +39,13 @@ if TYPE_CHECKING:
         """What there is to do, for one worker, at one moment."""
 
         ready: bool
-        """A job can be claimed now."""
+        """A job can be claimed now, or made ready to be."""
         next_due_at: int | None
         """When the first of the waiting jobs has its time."""
         unfinished: bool
-        """A job is ready, running (in any worker) or waiting for its retry: a drain is not over."""
+        """A job that this worker can run is ready, running (in any worker) or waiting for its retry:
+        a drain is not over.
+        """
         cancelling: list[tuple[int, int]]
         """(token, seq) of this worker's claims that somebody wants cancelled."""
         stop_requested: bool
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
         slots: int
         mode: str
         lease_seconds: float
+        tags: tuple[str, ...] = ()
 
     class WorkerRecord(NamedTuple):
         """A registered worker. Times are microseconds since the epoch."""
@@ -90,6 +93,8 @@ if TYPE_CHECKING:
         fenced_at: int | None
         running: int
         """How many jobs it holds."""
+        tags: tuple[str, ...] = ()
+        """It claims no job that requires others."""
         lease_is_shared: bool = False
         """Its lease is counted by a clock that all machines read."""
 
@@ -104,12 +109,13 @@ else:
     )
     NewWorker = namedtuple(
         "NewWorker",
-        "id name host boot_id process_space pid process_started slots mode lease_seconds",
+        "id name host boot_id process_space pid process_started slots mode lease_seconds tags",
+        defaults=((),),
     )
     WorkerRecord = namedtuple(
         "WorkerRecord",
         "id name host boot_id process_space pid process_started slots mode started_at"
         " heartbeat_at lease_seconds lease_left_seconds stop_requested_at fenced_at running"
-        " lease_is_shared",
-        defaults=(False,),
+        " tags lease_is_shared",
+        defaults=((), False),
     )

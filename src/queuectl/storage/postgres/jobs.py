@@ -132,6 +132,11 @@ class PostgresJobStorage:
     def scheduled(self, now: int) -> int:
         return self._one("SELECT count(*) FROM jobs WHERE next_run_at > %s", (now,))
 
+    def ready_by_requirement(self, now: int) -> dict[tuple[str, ...], int]:
+        from queuectl.jobs.tags import by_requirement
+
+        return by_requirement(self._db.fetch(sql.COUNT_READY, {"now": now}))
+
     def unfinished(self, job_ids: Sequence[str]) -> list[str]:
         states = self._states(job_ids)
         return [job_id for job_id in job_ids if states.get(job_id, State.DEAD) not in FINISHED]
@@ -315,6 +320,7 @@ def _values(job: NewJob, now: int) -> tuple[object, ...]:
         now,
         now,
         job.run_at,
+        ",".join(job.requires),
     )
 
 

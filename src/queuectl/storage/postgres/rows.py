@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.jobs.lifecycle import State
+from queuectl.jobs.tags import unpacked
 from queuectl.storage.records import WorkerRecord
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ def job(row: Sequence[Any]) -> Job:
     values = list(row)
     values[2] = _STATES[values[2]]
     values[11] = json.loads(values[11]) if values[11] else {}
+    values[-1] = unpacked(values[-1])
     return Job._make(values)
 
 
@@ -32,4 +34,5 @@ def worker_record(row: Sequence[Any], now: int) -> WorkerRecord:
     """A row of `sql.LIST_WORKERS`; `now` is by the database's clock."""
     values = list(row)
     values[12] = (values[12] - now) / 1e6
+    values[-1] = unpacked(values[-1])
     return WorkerRecord._make([*values, True])

@@ -24,7 +24,7 @@ QUEUE = "default"
 JOB_COLUMNS = (
     "id, command, state, attempts, max_retries, created_at, updated_at, next_run_at, priority, queue,"
     " cwd, env, timeout, backoff_base, on_lost, max_losses, losses, exit_code, signal, error,"
-    " started_at, finished_at, worker, cancel_requested_at"
+    " started_at, finished_at, worker, cancel_requested_at, requires"
 )
 
 ALL_COLUMNS = "seq, claim_token, worker_id, " + JOB_COLUMNS
@@ -36,7 +36,7 @@ ENDED = _states(FINISHED)
 
 _INSERTED = (
     "id, queue, command, cwd, env, state, priority, attempts, max_retries, backoff_base, timeout,"
-    " on_lost, max_losses, losses, created_at, updated_at, next_run_at"
+    " on_lost, max_losses, losses, created_at, updated_at, next_run_at, requires"
 )
 
 COPY_JOBS = f"jobs ({_INSERTED})"
@@ -98,7 +98,7 @@ WHERE id = %(id)s
 
 _KEPT = (
     "id, command, max_retries, created_at, priority, queue, cwd, env, timeout, backoff_base, on_lost,"
-    " max_losses"
+    " max_losses, requires"
 )
 
 _BEGIN_ANEW = f"""
@@ -135,6 +135,31 @@ SELECT id FROM gone
 
 _READY = f"queue = '{QUEUE}' AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
 
+_RETRYING = f"state = '{State.FAILED}' AND next_run_at IS NOT NULL"
+
+
+def _requirements(name: str, condition: str) -> str:
+    """A table for WITH RECURSIVE of what some of these jobs require, '' for nothing: one seek in the
+    index for each set of tags, however many jobs require it.
+    """
+    next_one = f"SELECT requires FROM jobs WHERE {condition} {{}} ORDER BY requires LIMIT 1"
+    return f"""
+    {name} (requires) AS (
+      ({next_one.format("")})
+      UNION ALL
+      SELECT ({next_one.format(f"AND requires > {name}.requires")})
+      FROM {name} WHERE requires IS NOT NULL)
+    """
+
+
+_READY_REQUIREMENTS = _requirements("ready_requirements", _READY)
+
+_RETRYING_REQUIREMENTS = _requirements("retrying_requirements", _RETRYING)
+
+
+def _met(tags: str) -> str:
+    return f"(requires = '' OR string_to_array(requires, ',') <@ string_to_array({tags}, ','))"
+
 PROMOTE_DUE = """
 UPDATE jobs SET next_run_at = NULL
 WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_run_at
@@ -147,21 +172,43 @@ FENCE = """
 UPDATE workers SET fenced_at = %(now)s WHERE id = %(worker_id)s AND fenced_at IS NULL
 """
 
-STANDING = "SELECT name, fenced_at FROM workers WHERE id = %(worker_id)s FOR SHARE"
+STANDING = "SELECT name, fenced_at, tags FROM workers WHERE id = %(worker_id)s FOR SHARE"
 
-CLAIM = f"""
-WITH ready AS MATERIALIZED (
-  SELECT seq FROM jobs WHERE {_READY} ORDER BY priority DESC, seq
-  LIMIT %(wanted)s FOR UPDATE SKIP LOCKED)
+_CLAIM = f"""
+WITH RECURSIVE {{}}
 UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = %(token)s,
        worker_id = %(worker_id)s, worker = %(worker)s, started_at = %(now)s, finished_at = NULL,
        exit_code = NULL, signal = NULL, error = NULL, updated_at = %(now)s
 FROM ready WHERE jobs.seq = ready.seq
 RETURNING jobs.seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
-          max_losses, losses, claim_token, priority
+          max_losses, losses, claim_token, jobs.priority
 """
 
-ANY_READY = f"SELECT 1 FROM jobs WHERE {_READY} LIMIT 1"
+_FIRST = f"""
+SELECT seq, priority FROM jobs WHERE {_READY} AND requires = {{}} ORDER BY priority DESC, seq
+LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
+"""
+
+CLAIM_WITHOUT_TAGS = _CLAIM.format(f"ready AS MATERIALIZED ({_FIRST.format(chr(39) * 2)})")
+
+# The first ones of each set of tags are locked, and the first of all are taken; the others are free
+# again with the commit.
+CLAIM_WITH_TAGS = _CLAIM.format(
+    f"""
+{_READY_REQUIREMENTS},
+first AS MATERIALIZED (
+  SELECT found.* FROM ready_requirements
+  CROSS JOIN LATERAL ({_FIRST.format("ready_requirements.requires")}) AS found
+  WHERE {_met("%(tags)s")}),
+ready AS MATERIALIZED (SELECT seq FROM first ORDER BY priority DESC, seq LIMIT %(wanted)s)
+"""
+)
+
+_COUNT = "SELECT requires, count(*) FROM jobs WHERE {} AND requires > '' GROUP BY requires"
+
+COUNT_READY = f"{_COUNT.format(_READY)} UNION ALL {_COUNT.format('next_run_at <= %(now)s')}"
+
+COUNT_LEFT = f"{_COUNT.format(_READY)} UNION ALL {_COUNT.format(_RETRYING)}"
 
 # A cancel that came while the job ran, or was held, wins over every ending but success.
 _CALLED_OFF = f"cancel_requested_at IS NOT NULL AND told.state <> '{State.COMPLETED}'"
@@ -194,11 +241,12 @@ gone AS (
   DELETE FROM jobs USING held WHERE jobs.seq = held.seq AND held.becomes IN ({ENDED})
   RETURNING jobs.seq, id, command, held.becomes, held.attempts, max_retries, created_at, priority,
             queue, cwd, env, timeout, backoff_base, on_lost, max_losses, held.losses,
-            held.exit_code, held.signal, held.error, held.started_at, held.finished_at, jobs.worker),
+            held.exit_code, held.signal, held.error, held.started_at, held.finished_at, jobs.worker,
+            requires),
 archived AS (
   INSERT INTO ended_jobs (seq, id, command, state, attempts, max_retries, created_at, priority,
             queue, cwd, env, timeout, backoff_base, on_lost, max_losses, losses, exit_code, signal,
-            error, started_at, finished_at, worker, updated_at)
+            error, started_at, finished_at, worker, requires, updated_at)
   SELECT gone.*, %(now)s FROM gone),
 recorded AS (
   INSERT INTO attempts (seq, attempt, started_at, finished_at, outcome, exit_code, signal, error,
@@ -230,17 +278,25 @@ written AS (
 gone AS (
   DELETE FROM jobs USING held WHERE jobs.seq = held.seq AND held.called_off
   RETURNING jobs.seq, id, command, attempts - 1, max_retries, created_at, priority, queue, cwd, env,
-            timeout, backoff_base, on_lost, max_losses, losses)
+            timeout, backoff_base, on_lost, max_losses, losses, requires)
 INSERT INTO ended_jobs (seq, id, command, attempts, max_retries, created_at, priority, queue, cwd,
-            env, timeout, backoff_base, on_lost, max_losses, losses, state, finished_at, updated_at)
+            env, timeout, backoff_base, on_lost, max_losses, losses, requires, state, finished_at,
+            updated_at)
 SELECT gone.*, '{State.CANCELLED}', %(now)s, %(now)s FROM gone
 """
 
+# The walk over the sets of tags is only for who has some: what requires none comes first of all.
 OUTLOOK = f"""
+WITH RECURSIVE {_READY_REQUIREMENTS}, {_RETRYING_REQUIREMENTS}
 SELECT (SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL),
-       EXISTS (SELECT 1 FROM jobs WHERE {_READY}),
-       EXISTS (SELECT 1 FROM jobs WHERE state IN ('{State.PROCESSING}', '{State.FAILED}')
-               AND id IS DISTINCT FROM %(inside)s),
+       CASE WHEN coalesce(tags, '') = ''
+         THEN (SELECT requires = '' FROM ready_requirements LIMIT 1)
+         ELSE EXISTS (SELECT 1 FROM ready_requirements WHERE {_met("tags")}) END,
+       EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}'
+               AND id IS DISTINCT FROM %(inside)s AND {_met("coalesce(tags, '')")}),
+       CASE WHEN coalesce(tags, '') = ''
+         THEN (SELECT requires = '' FROM retrying_requirements LIMIT 1)
+         ELSE EXISTS (SELECT 1 FROM retrying_requirements WHERE {_met("tags")}) END,
        (SELECT json_agg(json_build_array(claim_token, seq)) FROM jobs
         WHERE worker_id = %(worker_id)s AND cancel_requested_at IS NOT NULL),
        stop_requested_at, stop_timeout, workers.id IS NULL OR fenced_at IS NOT NULL
@@ -263,8 +319,8 @@ FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = %(worker_id)s ORDER
 
 INSERT_WORKER = """
 INSERT INTO workers (id, name, host, boot_id, process_space, pid, process_started, slots, mode,
-                     started_at, heartbeat_at, lease_seconds, lease_ends_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                     started_at, heartbeat_at, lease_seconds, lease_ends_at, tags)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 # Not while it holds a job: without the row, nobody would ever take that back.
@@ -281,6 +337,6 @@ WHERE id = %s AND fenced_at IS NULL RETURNING {NOW}
 LIST_WORKERS = """
 SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,
        heartbeat_at, lease_seconds, lease_ends_at, stop_requested_at, fenced_at,
-       (SELECT count(*) FROM jobs WHERE worker_id = workers.id)
+       (SELECT count(*) FROM jobs WHERE worker_id = workers.id), tags
 FROM workers ORDER BY started_at, id
 """

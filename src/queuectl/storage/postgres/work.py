@@ -7,6 +7,7 @@ import os
 
 from queuectl.errors import DatabaseError
 from queuectl.jobs.claim import Claim
+from queuectl.jobs.tags import beyond, by_requirement, unpacked
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
 from queuectl.storage.postgres.clock import DatabaseClock
@@ -48,7 +49,8 @@ class PostgresWorkerStorage:
         now = self.clock.now()
         lease_end = self._lease_end(worker.lease_seconds)
         self._db.execute(
-            sql.INSERT_WORKER, (*worker[:9], now, now, worker.lease_seconds, lease_end)
+            sql.INSERT_WORKER,
+            (*worker[:9], now, now, worker.lease_seconds, lease_end, ",".join(worker.tags)),
         )
         self._latest = worker.id
 
@@ -74,14 +76,14 @@ class PostgresWorkerStorage:
         refused, claims = [], []
         try:
             with self._db.transaction(with_counter=True):
-                name = self._check_standing(worker_id)
+                name, tags = self._check_standing(worker_id)
                 now = self.clock.now()
                 if self._unanswered:
                     self._return_unknown(worker_id, now)
                 if settlements:
                     refused = self._settle(worker_id, settlements, now)
                 if wanted > 0:
-                    claims = self._claim(worker_id, name, wanted, token, now)
+                    claims = self._claim(worker_id, name, tags, wanted, token, now)
         except DatabaseError:
             if wanted > 0:
                 self._unanswered.append(token)
@@ -91,27 +93,30 @@ class PostgresWorkerStorage:
             self._ring()  # It may have been what others wait for: the last one, or a retry to come.
         return Exchange(claims, refused)
 
-    def _claim(self, worker_id: str, name: str, wanted: int, token: int, now: int) -> list[Claim]:
+    def _claim(
+        self, worker_id: str, name: str, tags: str, wanted: int, token: int, now: int
+    ) -> list[Claim]:
         values = {
             "wanted": wanted,
             "token": token,
             "worker_id": worker_id,
             "worker": name,
+            "tags": tags,
             "now": now,
             "most": _PROMOTED_AT_ONCE,
         }
-        rows = self._db.fetch(f"{sql.PROMOTE_DUE}; {sql.CLAIM}", values)
+        claim = sql.CLAIM_WITH_TAGS if tags else sql.CLAIM_WITHOUT_TAGS
+        rows = self._db.fetch(f"{sql.PROMOTE_DUE}; {claim}", values)
         # RETURNING gives the rows in any order.
         rows.sort(key=lambda row: (-row[13], row[0]))
         return [Claim._make(row[:13]) for row in rows]
 
-    def _check_standing(self, worker_id: str) -> str:
-        """The worker's name. Raises WorkerFenced when it has been given up for lost."""
+    def _check_standing(self, worker_id: str) -> tuple[str, str]:
+        """The worker's name and tags. Raises WorkerFenced when it has been given up for lost."""
         standing = self._db.fetch_one(sql.STANDING, {"worker_id": worker_id})
         if standing is None or standing[1] is not None:
             raise refusals.fenced()
-        name: str = standing[0]
-        return name
+        return standing[0], standing[2]
 
     def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
         """Writes what still counts, and returns the claims of what does not."""
@@ -141,17 +146,22 @@ class PostgresWorkerStorage:
     def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
         now = self.clock.now()
         [row] = self._db.fetch(sql.OUTLOOK, {"worker_id": worker_id, "inside": inside})
-        next_due_at, ready, underway, cancelling, stop_requested_at, stop_timeout, fenced = row
+        next_due_at, ready, running, retrying, cancelling, stop_requested_at, timeout, fenced = row
         ready = ready or (next_due_at is not None and next_due_at <= now)
         return Outlook(
-            ready=ready,
+            ready=bool(ready),
             next_due_at=next_due_at,
-            unfinished=ready or underway,
+            unfinished=bool(ready or running or retrying),
             cancelling=[(token, seq) for token, seq in cancelling or []],
             stop_requested=stop_requested_at is not None,
-            stop_timeout=stop_timeout,
+            stop_timeout=timeout,
             fenced=fenced,
         )
+
+    def left_to_others(self, worker_id: str) -> dict[tuple[str, ...], int]:
+        standing = self._db.fetch_one(sql.STANDING, {"worker_id": worker_id})
+        found = by_requirement(self._db.fetch(sql.COUNT_LEFT))
+        return beyond(found, [unpacked(standing[2] if standing else "")])
 
     # ---- other workers
 

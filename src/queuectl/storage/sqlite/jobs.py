@@ -72,6 +72,7 @@ class SqliteJobStorage:
                     now,
                     now,
                     job.run_at,
+                    ",".join(job.requires),
                 )
 
         try:
@@ -153,6 +154,15 @@ class SqliteJobStorage:
         with translated(self.path):
             query = "SELECT count(*) FROM jobs WHERE next_run_at > ?"
             return int(self._one(query, (now,)))
+
+    def ready_by_requirement(self, now: int) -> dict[tuple[str, ...], int]:
+        with translated(self.path), snapshot(self._db):
+            found = fetch(self._db, sql.COUNT_READY) + fetch(self._db, sql.COUNT_DUE, (now,))
+        if not found:
+            return {}
+        from queuectl.jobs.tags import by_requirement
+
+        return by_requirement(found)
 
     def unfinished(self, job_ids: Sequence[str]) -> list[str]:
         with translated(self.path):

@@ -17,7 +17,7 @@ APPLICATION_ID = 0x51435431
 
 _WAL_SECONDS = 30.0
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The number of the last file in schema/."""
 
 

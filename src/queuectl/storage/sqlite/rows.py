@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.jobs.lifecycle import State
+from queuectl.jobs.tags import unpacked
 from queuectl.storage.records import WorkerRecord
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ def job(row: Sequence[Any]) -> Job:
     state, env = Job._fields.index("state"), Job._fields.index("env")
     values[state] = _STATES[values[state]]
     values[env] = json.loads(values[env]) if values[env] else {}
+    values[-1] = unpacked(values[-1])
     return Job._make(values)
 
 
@@ -34,4 +36,5 @@ def worker_record(row: Sequence[Any], ticks: int) -> WorkerRecord:
     values = list(row)
     left = WorkerRecord._fields.index("lease_left_seconds")
     values[left] = (values[left] - ticks) / 1e6
+    values[-1] = unpacked(values[-1])
     return WorkerRecord(*values)

@@ -18,20 +18,27 @@ QUEUE = "default"
 
 INSERT_JOB = f"""
 INSERT INTO jobs (id, queue, command, cwd, env, state, priority, attempts, max_retries, backoff_base,
-                  timeout, on_lost, max_losses, losses, created_at, updated_at, next_run_at)
-VALUES (?, '{QUEUE}', ?, ?, ?, '{State.PENDING}', ?, 0, ?, ?, ?, ?, ?, 0, ?, ?, ?)
+                  timeout, on_lost, max_losses, losses, created_at, updated_at, next_run_at, requires)
+VALUES (?, '{QUEUE}', ?, ?, ?, '{State.PENDING}', ?, 0, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)
 """
 
 JOB_COLUMNS = (
     "id, command, state, attempts, max_retries, created_at, updated_at, next_run_at, priority, queue,"
     " cwd, env, timeout, backoff_base, on_lost, max_losses, losses, exit_code, signal, error,"
-    " started_at, finished_at, worker, cancel_requested_at"
+    " started_at, finished_at, worker, cancel_requested_at, requires"
 )
 
 # ---- running jobs -------------------------------------------------------------------------
 
 # The WHERE of the index jobs_ready, in the very words of the schema: SQLite compares them.
-_READY = f"queue = '{QUEUE}' AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
+_READY = (
+    f"jobs INDEXED BY jobs_ready WHERE queue = '{QUEUE}'"
+    f" AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
+)
+_RETRYING = (
+    "jobs INDEXED BY jobs_retrying"
+    f" WHERE state = '{State.FAILED}' AND next_run_at IS NOT NULL"
+)
 
 PROMOTE_DUE = """
 UPDATE jobs SET next_run_at = NULL
@@ -42,23 +49,60 @@ CLAIM_COLUMNS = """seq, id, command, cwd, env, attempts, max_retries, backoff_ba
     on_lost, max_losses, losses, claim_token"""
 """The fields of a `Claim`, in their order."""
 
-CLAIM = f"""
+_CLAIM = f"""
 UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = ?1,
        worker_id = ?2, worker = ?3, started_at = ?4, finished_at = NULL,
        exit_code = NULL, signal = NULL, error = NULL, updated_at = ?4
-WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE {_READY}
-              ORDER BY priority DESC, seq LIMIT ?5)
+WHERE seq IN ({{}})
 RETURNING {CLAIM_COLUMNS}, priority
 """
 
-ANY_READY = f"SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE {_READY} LIMIT 1"
+CLAIM = _CLAIM.format(
+    f"SELECT seq FROM {_READY} AND requires = ?6 ORDER BY priority DESC, seq LIMIT ?5"
+)
+
+CLAIM_THESE = _CLAIM.format("SELECT value FROM json_each(?5)")
+
+FIRST_READY = f"""
+SELECT priority, seq FROM {_READY} AND requires = ? ORDER BY priority DESC, seq LIMIT ?
+"""
+
+
+def _requirements(jobs: str) -> str:
+    """What some of the jobs require, '' for nothing: one seek in the index for each set of tags,
+    however many jobs require it.
+    """
+    return f"""
+    WITH RECURSIVE found (requires) AS (
+      SELECT min(requires) FROM {jobs}
+      UNION ALL
+      SELECT (SELECT min(requires) FROM {jobs} AND requires > found.requires)
+      FROM found WHERE found.requires IS NOT NULL)
+    SELECT requires FROM found WHERE requires IS NOT NULL
+    """
+
+
+READY_REQUIREMENTS = _requirements(_READY)
+
+RETRYING_REQUIREMENTS = _requirements(_RETRYING)
+
+RUNNING_REQUIREMENTS = f"""
+SELECT DISTINCT requires FROM jobs WHERE state = '{State.PROCESSING}' AND id IS NOT ?
+"""
+
+READY_FOR_ALL = f"SELECT requires FROM {_READY} AND requires = '' LIMIT 1"
+
+RETRYING_FOR_ALL = f"SELECT requires FROM {_RETRYING} AND requires = '' LIMIT 1"
+
+COUNT_READY = f"SELECT requires, count(*) FROM {_READY} AND requires > '' GROUP BY requires"
+
+COUNT_RETRYING = f"SELECT requires, count(*) FROM {_RETRYING} AND requires > '' GROUP BY requires"
+
+COUNT_DUE = """
+SELECT requires, count(*) FROM jobs WHERE next_run_at <= ? AND requires > '' GROUP BY requires
+"""
 
 NEXT_DUE = "SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL"
-
-ANY_UNFINISHED = f"""
-SELECT EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}' AND id IS NOT ?)
-    OR EXISTS (SELECT 1 FROM jobs WHERE state = '{State.FAILED}')
-"""
 
 CANCELLING = """
 SELECT claim_token, seq FROM jobs WHERE worker_id = ? AND cancel_requested_at IS NOT NULL
@@ -107,8 +151,8 @@ SELECT {CLAIM_COLUMNS}, worker, started_at FROM jobs WHERE state = '{State.PROCE
 
 INSERT_WORKER = """
 INSERT INTO workers (id, name, host, boot_id, process_space, pid, process_started, slots, mode,
-                     started_at, heartbeat_at, lease_seconds, lease_ends_ticks)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     started_at, heartbeat_at, lease_seconds, lease_ends_ticks, tags)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # Not while it holds a job: without the row, nobody would ever take that back.
@@ -125,12 +169,13 @@ WHERE id = ? AND fenced_at IS NULL RETURNING id
 FENCE = "UPDATE workers SET fenced_at = ?1 WHERE id = ?2 AND fenced_at IS NULL"
 
 WORKER_STANDING = """
-SELECT name, fenced_at, stop_requested_at, stop_timeout FROM workers WHERE id = ?
+SELECT name, fenced_at, stop_requested_at, stop_timeout, tags FROM workers WHERE id = ?
 """
 
 LIST_WORKERS = f"""
 SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,
        heartbeat_at, lease_seconds, lease_ends_ticks, stop_requested_at, fenced_at,
-       (SELECT count(*) FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = workers.id)
+       (SELECT count(*) FROM jobs WHERE state = '{State.PROCESSING}' AND worker_id = workers.id),
+       tags
 FROM workers ORDER BY started_at, id
 """

@@ -9,6 +9,7 @@ import apsw
 from queuectl.clock import Clock
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
+from queuectl.jobs.tags import beyond, by_requirement, unpacked
 from queuectl.storage import refusals
 from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 from queuectl.storage.sqlite import sql
@@ -33,6 +34,8 @@ _CLAIM_WIDTH = len(Claim._fields)
 _PROMOTED_AT_ONCE = 1_000
 """Due jobs moved to the ready index in one claim: more than it takes, so they never pile up,
 and few enough that a million jobs due at the same moment do not stop the worker."""
+
+_FOR_ALL = (sql.READY_FOR_ALL, sql.RETRYING_FOR_ALL)
 
 
 class SqliteWorkerStorage:
@@ -65,6 +68,7 @@ class SqliteWorkerStorage:
                     now,
                     worker.lease_seconds,
                     self._lease_end(worker.lease_seconds),
+                    ",".join(worker.tags),
                 ),
             )
 
@@ -87,25 +91,47 @@ class SqliteWorkerStorage:
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         with translated(self.path), transaction(self._db):
             now = self.clock.now()  # After the wait for the lock: in the order of the commits.
-            name = self._check_standing(worker_id)
+            name, tags = self._check_standing(worker_id)
             refused = self._settle(worker_id, settlements, now) if settlements else []
-            claims = self._claim(worker_id, name, wanted, now) if wanted > 0 else []
+            claims = self._claim(worker_id, name, tags, wanted, now) if wanted > 0 else []
         return Exchange(claims, refused)
 
-    def _claim(self, worker_id: str, name: str, wanted: int, now: int) -> list[Claim]:
+    def _claim(self, worker_id: str, name: str, tags: str, wanted: int, now: int) -> list[Claim]:
         self._db.execute(sql.PROMOTE_DUE, (now, _PROMOTED_AT_ONCE))
-        rows = fetch(self._db, sql.CLAIM, (_new_token(), worker_id, name, now, wanted))
+        values = (_new_token(), worker_id, name, now)
+        met = self._met(tags, sql.READY_REQUIREMENTS) if tags else [""]
+        if len(met) == 1:
+            rows = fetch(self._db, sql.CLAIM, (*values, wanted, met[0]))
+        else:
+            first = self._first_ready(met, wanted)
+            rows = fetch(self._db, sql.CLAIM_THESE, (*values, str(first)))
         # RETURNING gives the rows in any order.
         rows.sort(key=lambda row: (-row[_CLAIM_WIDTH], row[0]))
         return [Claim._make(row[:_CLAIM_WIDTH]) for row in rows]
 
-    def _check_standing(self, worker_id: str) -> str:
-        """The worker's name. Raises WorkerFenced when it has been given up for lost."""
+    def _first_ready(self, requirements: list[str], wanted: int) -> list[int]:
+        """The numbers of the jobs that come first among those that require one of these."""
+        found: list[tuple[int, int]] = []
+        for requires in requirements:
+            rows = fetch(self._db, sql.FIRST_READY, (requires, wanted))
+            found += [(-priority, seq) for priority, seq in rows]
+        return [seq for _, seq in sorted(found)[:wanted]]
+
+    def _met(self, tags: str, query: str, values: Sequence[object] = ()) -> list[str]:
+        """Of the requirements that `query` finds those that a worker with these tags meets."""
+        having = set(tags.split(","))
+        return [
+            requires
+            for (requires,) in fetch(self._db, query, values)
+            if not requires or having.issuperset(requires.split(","))
+        ]
+
+    def _check_standing(self, worker_id: str) -> tuple[str, str]:
+        """The worker's name and tags. Raises WorkerFenced when it has been given up for lost."""
         standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
         if standing is None or standing[1] is not None:
             raise refusals.fenced()
-        name: str = standing[0]
-        return name
+        return standing[0], standing[4]
 
     def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
         """Writes what still counts, and returns the claims of what does not."""
@@ -136,10 +162,18 @@ class SqliteWorkerStorage:
         with translated(self.path), snapshot(self._db):
             [(next_due_at,)] = fetch(self._db, sql.NEXT_DUE)
             due = next_due_at is not None and next_due_at <= now
-            ready = due or bool(fetch(self._db, sql.ANY_READY))
-            unfinished = ready or fetch(self._db, sql.ANY_UNFINISHED, (inside,)) == [(1,)]
-            cancelling = fetch(self._db, sql.CANCELLING, (worker_id,))
             standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
+            tags = "" if standing is None else standing[4]
+            # Nobody with tags: what requires none is found with one seek.
+            queries = (sql.READY_REQUIREMENTS, sql.RETRYING_REQUIREMENTS)
+            ready_query, retrying_query = queries if tags else _FOR_ALL
+            ready = due or bool(self._met(tags, ready_query))
+            unfinished = (
+                ready
+                or bool(self._met(tags, sql.RUNNING_REQUIREMENTS, (inside,)))
+                or bool(self._met(tags, retrying_query))
+            )
+            cancelling = fetch(self._db, sql.CANCELLING, (worker_id,))
         return Outlook(
             ready=ready,
             next_due_at=next_due_at,
@@ -149,6 +183,12 @@ class SqliteWorkerStorage:
             stop_timeout=None if standing is None else standing[3],
             fenced=standing is None or standing[1] is not None,
         )
+
+    def left_to_others(self, worker_id: str) -> dict[tuple[str, ...], int]:
+        with translated(self.path), snapshot(self._db):
+            standing = fetch_one(self._db, sql.WORKER_STANDING, (worker_id,))
+            found = fetch(self._db, sql.COUNT_READY) + fetch(self._db, sql.COUNT_RETRYING)
+        return beyond(by_requirement(found), [unpacked(standing[4] if standing else "")])
 
     # ---- other workers
 
