@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -189,14 +190,14 @@ def test_a_claim_whose_answer_was_lost_is_returned(
     pair.enqueue("a", "b")
     work = pair.work
     assert isinstance(work, PostgresWorkerStorage)
-    commit = work._db.commit
+    fetch = work._db.fetch
 
-    def lose_the_answer(*, with_counter: bool) -> None:
-        commit(with_counter=with_counter)
+    def lose_the_answer(query: str, values: Any = None) -> NoReturn:
+        fetch(query, values)
         work._db.close()
         raise DatabaseUnreachable("the network is gone")
 
-    monkeypatch.setattr(work._db, "commit", lose_the_answer)
+    monkeypatch.setattr(work._db, "fetch", lose_the_answer)
     with pytest.raises(DatabaseUnreachable):
         work.exchange("w", [], 1)
     monkeypatch.undo()

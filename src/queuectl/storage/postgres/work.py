@@ -39,6 +39,7 @@ class PostgresWorkerStorage:
         self._watch: ChangeWatch | None = None
         self._unanswered: list[int] = []
         """The tokens of claims of which it is not known whether they were committed."""
+        self._tags_known_of, self._tags = "", ""
 
     def close(self) -> None:
         self._db.close()
@@ -53,6 +54,7 @@ class PostgresWorkerStorage:
             (*worker[:9], now, now, worker.lease_seconds, lease_end, ",".join(worker.tags)),
         )
         self._latest = worker.id
+        self._tags_known_of, self._tags = worker.id, ",".join(worker.tags)
 
     def unregister(self, worker_id: str) -> None:
         self._db.execute(sql.DELETE_WORKER, {"worker_id": worker_id})
@@ -73,50 +75,53 @@ class PostgresWorkerStorage:
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         token = _new_token()
-        refused, claims = [], []
-        try:
-            with self._db.transaction(with_counter=True):
-                name, tags = self._check_standing(worker_id)
-                now = self.clock.now()
-                if self._unanswered:
-                    self._return_unknown(worker_id, now)
-                if settlements:
-                    refused = self._settle(worker_id, settlements, now)
-                if wanted > 0:
-                    claims = self._claim(worker_id, name, tags, wanted, token, now)
-        except DatabaseError:
-            if wanted > 0:
-                self._unanswered.append(token)
-            raise
-        self._unanswered.clear()
-        if settlements and not claims:
-            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
-        return Exchange(claims, refused)
-
-    def _claim(
-        self, worker_id: str, name: str, tags: str, wanted: int, token: int, now: int
-    ) -> list[Claim]:
+        now = self.clock.now()
+        tags = self._tags_of(worker_id) if wanted > 0 else ""
+        query = sql.exchange(settles=bool(settlements), claims=wanted > 0, tags=bool(tags))
+        told = [_told(n, settlement, now) for n, settlement in enumerate(settlements)]
         values = {
+            "told": json.dumps(told),
             "wanted": wanted,
             "token": token,
             "worker_id": worker_id,
-            "worker": name,
             "tags": tags,
             "now": now,
             "most": _PROMOTED_AT_ONCE,
         }
-        claim = sql.CLAIM_WITH_TAGS if tags else sql.CLAIM_WITHOUT_TAGS
-        rows = self._db.fetch(f"{sql.PROMOTE_DUE}; {claim}", values)
+        if self._unanswered:
+            self._return_unknown(worker_id, now)
+        try:
+            *rows, (counter, stands, settled, *_) = self._db.fetch(query, values)
+        except DatabaseError:
+            if wanted > 0:
+                self._unanswered.append(token)
+            raise
+        if not stands:
+            raise refusals.fenced()
+        self._db.fresh_counter = counter
+        counted = set(settled or [])
+        refused = [s.claim for n, s in enumerate(settlements) if n not in counted]
         # RETURNING gives the rows in any order.
-        rows.sort(key=lambda row: (-row[13], row[0]))
-        return [Claim._make(row[:13]) for row in rows]
+        rows.sort(key=lambda row: (-row[16], row[3]))
+        claims = [Claim._make(row[3:16]) for row in rows]
+        if settlements and not claims:
+            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
+        return Exchange(claims, refused)
 
-    def _check_standing(self, worker_id: str) -> tuple[str, str]:
-        """The worker's name and tags. Raises WorkerFenced when it has been given up for lost."""
+    def _tags_of(self, worker_id: str) -> str:
+        """The tags of a worker, which it keeps for its life."""
+        if self._tags_known_of != worker_id:
+            standing = self._db.fetch_one(sql.STANDING, {"worker_id": worker_id})
+            if standing is None:
+                raise refusals.fenced()
+            self._tags_known_of, self._tags = worker_id, standing[2]
+        return self._tags
+
+    def _check_standing(self, worker_id: str) -> None:
+        """Raises WorkerFenced when the worker has been given up for lost."""
         standing = self._db.fetch_one(sql.STANDING, {"worker_id": worker_id})
         if standing is None or standing[1] is not None:
             raise refusals.fenced()
-        return standing[0], standing[2]
 
     def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
         """Writes what still counts, and returns the claims of what does not."""
@@ -134,9 +139,12 @@ class PostgresWorkerStorage:
         self._ring()
 
     def _return_unknown(self, worker_id: str, now: int) -> None:
-        held = self._db.fetch(sql.UNKNOWN_CLAIMS, (worker_id, self._unanswered))
-        if held:
-            self._give_back(worker_id, held, now)
+        with self._db.transaction():
+            self._check_standing(worker_id)
+            held = self._db.fetch(sql.UNKNOWN_CLAIMS, (worker_id, self._unanswered))
+            if held:
+                self._give_back(worker_id, held, now)
+        self._unanswered.clear()
 
     def _give_back(self, worker_id: str, held: Sequence[tuple[int, ...]], now: int) -> None:
         told = [{"seq": seq, "token": token, "attempt": attempt} for seq, token, attempt in held]

@@ -36,8 +36,7 @@ _READY = (
     f" AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
 )
 _RETRYING = (
-    "jobs INDEXED BY jobs_retrying"
-    f" WHERE state = '{State.FAILED}' AND next_run_at IS NOT NULL"
+    f"jobs INDEXED BY jobs_retrying WHERE state = '{State.FAILED}' AND next_run_at IS NOT NULL"
 )
 
 PROMOTE_DUE = """
