@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,19 @@ _NOBODY = 65534
 
 _PR_SET_PDEATHSIG = 1
 
+_AS_NOBODY = [
+    *("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"),
+    "--pdeathsig=QUIT",
+]
+
+_SETTINGS: dict[str, object] = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "max_connections": 200,
+    "shared_buffers": "32MB",
+    "autovacuum_naptime": 60,
+}
+
 LEFT_OUT = "no PostgreSQL could be started, so this was not tested on it"
 
 
@@ -36,10 +49,22 @@ class NoServer(Exception):
 
 
 class Server:
-    """A running server. `url` is that of its database `postgres`, as a superuser."""
+    """A running server. `url` is that of its database `postgres`, as a superuser.
 
-    def __init__(self, programs: Path) -> None:
+    `settings` are the server's own; `through` are the words before a command that make it run
+    somewhere else on this machine, as root.
+    """
+
+    def __init__(
+        self,
+        programs: Path,
+        *,
+        settings: Mapping[str, object] | None = None,
+        through: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="queue-pg-"))
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._through = list(through)
         self._process: subprocess.Popen[bytes] | None = None
         self.data = self.folder / "data"
         self._user: dict[str, int] = {}
@@ -51,8 +76,8 @@ class Server:
         self.url = f"postgresql://postgres@/postgres?host={self.folder}"
         self._made = 0
 
-    def begin(self) -> None:
-        """Makes its files, and starts it."""
+    def begin(self, *, admits: str = "") -> None:
+        """Makes its files, and starts it. `admits` are more lines on whom it lets in, and how."""
         self._run(
             "initdb",
             "-D",
@@ -66,17 +91,39 @@ class Server:
             "trust",
             "--no-sync",
         )
+        if admits:
+            self.admit(admits)
         self.start()
+
+    def follow(self, other: Server, name: str) -> None:
+        """Copies the files of another server, and follows it under this name."""
+        self._run(
+            *("pg_basebackup", "-D", self.data, "-h", other.folder, "-U", "postgres", "--no-sync"),
+            *("-c", "fast", "-R", "-d", f"application_name={name}"),
+        )
+        self.start()
+
+    def promote(self) -> None:
+        """Makes a server of its own of one that follows another, and waits until it is."""
+        self.sql("SELECT pg_promote()")
+
+    def admit(self, lines: str) -> None:
+        """More lines on whom it lets in, before all others; it has to be told, if it runs."""
+        path = self.data / "pg_hba.conf"
+        path.write_text(f"{lines}\n{path.read_text()}")
 
     def start(self) -> None:
         """Starts it, and waits until it takes connections."""
+        words = [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
+        for name, value in self._settings.items():
+            words += ["-c", f"{name}={value}"]
+        user = self._user
+        if self._through:
+            user = {}
+            words = [*self._through, *_AS_NOBODY, *words]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *(self.programs / "postgres", "-D", self.data, "-k", self.folder),
-                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
-                    *("-c", "shared_buffers=32MB", "-c", "autovacuum_naptime=60"),
-                ],
+                words,
                 cwd=self.folder,
                 env=_clean_environment(),
                 stdin=subprocess.DEVNULL,
@@ -84,7 +131,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing else ends it with us
-                **self._user,  # type: ignore[call-overload]
+                **user,  # type: ignore[call-overload]
             )
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not self._answers():

@@ -17,8 +17,10 @@ from queuectl.errors import (
     DatabaseUnreachable,
     QueuectlError,
     QueueNotFound,
+    WorkerFenced,
 )
 from queuectl.storage import open_job_storage, open_worker_storage
+from queuectl.storage.postgres import connection
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from queuectl.storage.records import Exchange
 from tests import postgres
@@ -156,6 +158,31 @@ def test_a_lost_connection_is_made_again(database: Database, server: Server) -> 
         assert "\n" not in told.value.message
     assert pair.settle("w", claim) == []
     assert pair.state("a") == "completed"
+
+
+def test_a_machine_that_falls_silent_in_a_transaction_holds_nobody_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off, or frozen, in the middle of a settle, it keeps its rows locked only until the server
+    loses patience; then its jobs are taken back, and what it had begun counts for nothing.
+    """
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.2)
+    pair = Pair(database)
+    pair.register("silent")
+    pair.enqueue("a")
+    claim = pair.claim_one("silent")
+    work = pair.work
+    assert isinstance(work, PostgresWorkerStorage)
+    work._db.begin("BEGIN")
+    work._check_standing("silent")
+    assert work._settle("silent", [pair.settlement(claim)], pair.clock.now()) == []
+    rescuer = database.open_work(pair.clock)
+    assert ids_of(rescuer.fence("silent")) == ["a"]
+    with pytest.raises(DatabaseUnreachable):
+        work._db.commit(with_counter=False)
+    with pytest.raises(WorkerFenced):
+        pair.settle("silent", claim)
+    assert pair.state("a") == "processing"
 
 
 def test_a_watch_outlives_its_connection(database: Database, server: Server) -> None:

@@ -72,6 +72,34 @@ def test_an_idle_worker_finds_its_server_again(sandbox: Sandbox, server: Server,
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("how", ["crash", "sessions ended"])
+def test_claims_and_settles_survive_their_server(
+    sandbox: Sandbox, server: Server, how: str
+) -> None:
+    """The server goes away again and again while jobs are claimed and settled, at moments that nobody
+    chose: each runs once, and its outcome is kept.
+    """
+    count, times = (150, 4) if how == "crash" else (400, 60)
+    ids = [f"job-{n}" for n in range(count)]
+    sandbox.queue.enqueue_many(
+        {"id": id, "command": "echo $QUEUECTL_JOB_ID >> marks", "cwd": str(sandbox.files)}
+        for id in ids
+    )
+    sandbox.close_queue()
+    workers = [sandbox.start_worker("--count", "2") for _ in range(2)]
+    for n in range(1, times + 1):
+        sandbox.wait_marks(count * n // (times + 2))
+        lose(server, how)
+    sandbox.wait_marks(count)
+    wait_until(lambda: sandbox.count("completed") == count, "all are settled")
+    assert sorted(sandbox.marks()) == sorted(ids)
+    assert {id: sandbox.outcomes(id) for id in ids} == {id: ["succeeded"] for id in ids}
+    assert {sandbox.job(id).attempts for id in ids} == {1}
+    for worker in workers:
+        assert worker.stop() == 0, worker.said
+        assert "Traceback" not in worker.said
+
+
 def test_what_cannot_be_kept_is_ended_before_it_is_anothers(
     sandbox: Sandbox, server: Server
 ) -> None:

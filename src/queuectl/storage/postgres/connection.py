@@ -45,6 +45,11 @@ _OPTIONS: dict[str, Any] = {
 }
 """Used where the URL does not say otherwise."""
 
+IDLE_SECONDS = 10.0
+"""How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
+middle of one would else keep its rows locked until the server's kernel misses it, two hours later.
+"""
+
 
 class Connection:
     """The connection of one storage to the queue at `location`. One thread at a time may use it.
@@ -166,7 +171,10 @@ class Connection:
     def begin(self, how: str) -> None:
         """Has the next statement begin a transaction, in the same round trip."""
         self._ready()
-        self._before_next = f"{how}; {self._setting}on; "
+        self._before_next = (
+            f"{how}; {self._setting}on; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}; "
+        )
         self._in_transaction = True
 
     def commit(self) -> None:
@@ -253,7 +261,7 @@ class Connection:
             return EnvironmentFault(
                 f"{self.shown}: {text}", hint="Ask whoever runs the database for that right."
             )
-        if not code or code.startswith(("08", "28", "3D", "57P")):
+        if not code or code == "25P03" or code.startswith(("08", "28", "3D", "57P")):
             return DatabaseUnreachable(
                 f"cannot reach {self.shown}: {text}",
                 hint="Check that the server runs, and the host, port, user, password and database.",
