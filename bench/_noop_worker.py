@@ -1,16 +1,18 @@
-"""A worker whose commands are over before they begin: `python -m bench._noop_worker FOLDER SLOTS`.
+"""A worker whose commands are over before they begin:
+`python -m bench._noop_worker LOCATION SLOTS [COUNT]`.
 
 Everything else is the worker's own: claims, outcomes, attempts, lease. What is left is what the
-queue costs. It prints the seconds of its drain.
+queue costs. It prints the seconds of its drain; with COUNT it puts so many jobs in first, and prints
+the seconds of that before them.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 
+from queuectl import JobQueue
 from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.engine import run
@@ -46,13 +48,18 @@ class NoopExecutor:
 
 
 def main() -> None:
-    """Drains the queue in a folder."""
-    folder, slots = sys.argv[1], int(sys.argv[2])
+    """Drains the queue at a location."""
+    location, slots = sys.argv[1], int(sys.argv[2])
     setattr(run, "Executor", NoopExecutor)  # noqa: B010 - it is no attribute to assign to
+    if len(sys.argv) > 3:
+        jobs = [{"command": "true", "cwd": "/"}] * int(sys.argv[3])
+        with JobQueue.open(location) as queue:
+            start = time.perf_counter()
+            queue.enqueue_many(jobs)
+            print(time.perf_counter() - start)
     start = time.perf_counter()
-    workspace = Workspace(os.path.join(folder, "queuectl.db"))
-    tally = run.run_worker(workspace, run.Orders(slots=slots, drain=True), say=lambda line: None)
-    print(tally.completed, time.perf_counter() - start)
+    run.run_worker(Workspace(location), run.Orders(slots=slots, drain=True), say=lambda line: None)
+    print(time.perf_counter() - start)
 
 
 if __name__ == "__main__":

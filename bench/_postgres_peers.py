@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Any
 
 _BULK = 10_000
 
@@ -19,6 +20,7 @@ async def pgqueuer(url: str, count: int, slots: int) -> tuple[float, float]:
     from pgqueuer import (  # type: ignore[import-not-found,unused-ignore]
         AsyncpgDriver,
         Job,
+        Queries,
         QueueManager,
     )
     from pgqueuer.types import (  # type: ignore[import-not-found,unused-ignore]
@@ -26,8 +28,9 @@ async def pgqueuer(url: str, count: int, slots: int) -> tuple[float, float]:
     )
 
     connection = await asyncpg.connect(url)
-    manager = QueueManager(AsyncpgDriver(connection))
-    await manager.queries.install()
+    queries = Queries(AsyncpgDriver(connection))
+    await queries.install()
+    manager = QueueManager(queries)
 
     @manager.entrypoint("noop")  # type: ignore[untyped-decorator,unused-ignore]
     async def noop(job: Job) -> None:
@@ -36,7 +39,7 @@ async def pgqueuer(url: str, count: int, slots: int) -> tuple[float, float]:
     begun = time.perf_counter()
     for _ in range(0, count, _BULK):
         size = min(_BULK, count)
-        await manager.queries.enqueue(["noop"] * size, [b"true"] * size, [0] * size)
+        await queries.enqueue(["noop"] * size, [b"true"] * size, [0] * size)
     filled = time.perf_counter()
     await manager.run(batch_size=slots, mode=QueueExecutionMode.drain)
     ended = time.perf_counter()
@@ -57,11 +60,12 @@ async def procrastinate(url: str, count: int, slots: int) -> tuple[float, float]
     async def noop(command: str) -> None:
         """The job."""
 
+    jobs: list[Any] = [{"command": "true"}] * min(_BULK, count)
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
         begun = time.perf_counter()
         for _ in range(0, count, _BULK):
-            await noop.batch_defer_async(*[{"command": "true"}] * min(_BULK, count))
+            await noop.batch_defer_async(*jobs)
         filled = time.perf_counter()
         await app.run_worker_async(wait=False, concurrency=slots, install_signal_handlers=False)
         ended = time.perf_counter()

@@ -20,6 +20,7 @@ NAMES = (
     "wakeup",
     "many_workers",
     "noop_drain",
+    "postgres",
 )
 
 

@@ -51,7 +51,7 @@ class NoServer(Exception):
 class Server:
     """A running server. `url` is that of its database `postgres`, as a superuser.
 
-    `settings` are the server's own; `through` are the words before a command that make it run
+    It is in a folder of its own within `parent`. `settings` are the server's own; `through` are the words before a command that make it run
     somewhere else on this machine, as root.
     """
 
@@ -61,8 +61,9 @@ class Server:
         *,
         settings: Mapping[str, object] | None = None,
         through: Sequence[str] = (),
+        parent: str | None = None,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="queue-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="queue-pg-", dir=parent))
         self._settings = {**_SETTINGS, **(settings or {})}
         self._through = list(through)
         self._process: subprocess.Popen[bytes] | None = None
@@ -222,7 +223,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder with the programs of PostgreSQL. Raises NoServer."""
     named = os.environ.get("QUEUE_TEST_POSTGRES_BIN")
     if named:
@@ -276,7 +277,7 @@ def server() -> Server | str:
         return "PostgreSQL is tested on Unix alone"
     try:
         importlib.import_module("psycopg2")
-        started = Server(_programs())
+        started = Server(programs())
         atexit.register(started.close)
         started.begin()
     except (NoServer, OSError, ImportError) as error:
