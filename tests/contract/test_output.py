@@ -10,9 +10,7 @@ from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import FINISHED
 from queuectl.jobs.outcome import SUCCEEDED
 from queuectl.storage.records import OutputPart
-from tests import postgres
-from tests.contract.support import FAILED, Database, Pair
-from tests.postgres import Server
+from tests.contract.support import FAILED, Pair
 
 
 @pytest.fixture
@@ -146,25 +144,3 @@ def test_a_heartbeat_waits_for_no_output(keeping: Pair) -> None:
         assert keeping.settle("w", b, FAILED) == []
         assert keeping.work.give_up("w", 0) is False
     assert kept(keeping, "a") == [(0, b"x")]
-
-
-def test_a_queue_of_the_first_version_opens() -> None:
-    """Its jobs and attempts are there, none of them with output; new ones have theirs."""
-    server: Server = postgres.needed()
-    database = Database(server.new_schema())
-    pair = Pair(database)
-    pair.register("w")
-    pair.enqueue("a", "b")
-    pair.settle("w", pair.claim_one("w"))
-    schema = database.location.split("schema=")[1]
-    server.sql(
-        f"DROP TABLE {schema}.output; ALTER TABLE {schema}.attempts DROP COLUMN run;"
-        f"UPDATE {schema}.queuectl_schema SET version = 1"
-    )
-    opened = Pair(database)
-    assert opened.jobs.attempts("a")[0].run is None
-    assert opened.jobs.output("a", None) is None
-    claim = opened.claim_one("w")
-    assert opened.work.keep_output("w", [part(claim, (0, b"x"))]) == []
-    assert kept(opened, "b") == [(0, b"x")]
-    database.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -220,12 +221,11 @@ def test_a_machine_that_falls_silent_in_a_transaction_holds_nobody_up(
     work = pair.work
     assert isinstance(work, PostgresWorkerStorage)
     work._db.begin("BEGIN")
-    work._check_standing("silent")
-    assert work._settle("silent", [pair.settlement(claim)], pair.clock.now()) == []
+    assert work.exchange("silent", [pair.settlement(claim)], 0).refused == []
     rescuer = database.open_work(pair.clock)
     assert ids_of(rescuer.fence("silent")) == ["a"]
     with pytest.raises(DatabaseUnreachable):
-        work._db.commit(with_counter=False)
+        work._db.commit()
     with pytest.raises(WorkerFenced):
         pair.settle("silent", claim)
     assert pair.state("a") == "processing"
@@ -263,14 +263,14 @@ def test_a_claim_whose_answer_was_lost_is_returned(
     pair.enqueue("a", "b")
     work = pair.work
     assert isinstance(work, PostgresWorkerStorage)
-    commit = work._db.commit
+    fetch = work._db.fetch
 
-    def lose_the_answer(*, with_counter: bool) -> None:
-        commit(with_counter=with_counter)
+    def lose_the_answer(query: str, values: Any = None) -> NoReturn:
+        fetch(query, values)
         work._db.close()
         raise DatabaseUnreachable("the network is gone")
 
-    monkeypatch.setattr(work._db, "commit", lose_the_answer)
+    monkeypatch.setattr(work._db, "fetch", lose_the_answer)
     with pytest.raises(DatabaseUnreachable):
         work.exchange("w", [], 1)
     monkeypatch.undo()

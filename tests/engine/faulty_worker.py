@@ -59,6 +59,10 @@ def _claims(arguments: tuple[Any, ...], result: Any) -> bool:
     return bool(result.claims)
 
 
+def _wants(arguments: tuple[Any, ...], result: Any) -> bool:
+    return bool(arguments[3])
+
+
 def _settles(arguments: tuple[Any, ...], result: Any) -> bool:
     return bool(arguments[2])
 
@@ -80,6 +84,11 @@ POINTS: dict[str, tuple[Any, str, str, Condition]] = {
     "after rescue": (Storage, "rescue", "after", _always),
 }
 """Each point: the call it is at, before or after that call, and which of its calls are meant."""
+
+if not hasattr(Storage, "_claim"):
+    # One statement settles, claims and commits: what comes before its commit comes before it.
+    POINTS["before claim commit"] = (Storage, "exchange", "before", _wants)
+    POINTS["before settle commit"] = (Storage, "exchange", "before", _settles)
 
 
 def install(point: str, act: Callable[[], None], at: int | None) -> None:

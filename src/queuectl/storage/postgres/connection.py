@@ -83,7 +83,7 @@ class Connection:
         self.made = 0
         """How many times it was made: what belongs to a session has to be set up anew each time."""
         self.fresh_counter: int | None = None
-        """The counter of changes as of the last commit that asked for it, until it is looked at."""
+        """The counter of changes that the last exchange brought along, until it is looked at."""
         self._db = self._connect(create=create)
 
     def _connect(self, *, create: bool) -> psycopg2.extensions.connection:
@@ -160,11 +160,9 @@ class Connection:
 
     # ---- transactions
 
-    def transaction(self, *, with_counter: bool = False) -> _Transaction:
-        """BEGIN ... COMMIT, or ROLLBACK on any error. `with_counter` reads the counter of changes
-        along with the commit.
-        """
-        return _Transaction(self, "BEGIN", with_counter=with_counter)
+    def transaction(self) -> _Transaction:
+        """BEGIN ... COMMIT, or ROLLBACK on any error."""
+        return _Transaction(self, "BEGIN")
 
     def snapshot(self) -> _Transaction:
         """Several queries that all see the same moment of the database."""
@@ -179,16 +177,14 @@ class Connection:
         )
         self._in_transaction = True
 
-    def commit(self, *, with_counter: bool) -> None:
+    def commit(self) -> None:
         """Ends the transaction."""
         self._in_transaction = False
         if self._before_next:
             self._before_next = ""
             return
         with self._translated():
-            cursor = self._db.cursor()
-            cursor.execute("COMMIT; " + self._counter if with_counter else "COMMIT")
-            self.fresh_counter = _only(cursor) if with_counter else None
+            self._db.cursor().execute("COMMIT")
 
     def roll_back(self) -> None:
         """Ends the transaction as if it had never been; never fails."""
@@ -328,18 +324,17 @@ class _translated:  # noqa: N801 - reads as a statement
 
 
 class _Transaction:
-    __slots__ = ("_connection", "_how", "_with_counter")
+    __slots__ = ("_connection", "_how")
 
-    def __init__(self, connection: Connection, how: str, *, with_counter: bool = False) -> None:
+    def __init__(self, connection: Connection, how: str) -> None:
         self._connection = connection
         self._how = how
-        self._with_counter = with_counter
 
     def __enter__(self) -> None:
         self._connection.begin(self._how)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
-            self._connection.commit(with_counter=self._with_counter)
+            self._connection.commit()
         else:
             self._connection.roll_back()

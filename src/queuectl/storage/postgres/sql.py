@@ -179,6 +179,7 @@ PROMOTE_DUE = """
 UPDATE jobs SET next_run_at = NULL
 WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_run_at
               LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+AND EXISTS (SELECT 1 FROM workers WHERE id = %(worker_id)s AND fenced_at IS NULL)
 """
 
 # A shared lock on the worker's row, so that a fence waits for what is under way, and what comes
@@ -189,27 +190,18 @@ UPDATE workers SET fenced_at = %(now)s WHERE id = %(worker_id)s AND fenced_at IS
 
 STANDING = "SELECT name, fenced_at, tags FROM workers WHERE id = %(worker_id)s FOR SHARE"
 
-_CLAIM = f"""
-WITH RECURSIVE {{}}
-UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = %(token)s,
-       worker_id = %(worker_id)s, worker = %(worker)s, started_at = %(now)s, finished_at = NULL,
-       exit_code = NULL, signal = NULL, error = NULL, updated_at = %(now)s
-FROM ready WHERE jobs.seq = ready.seq
-RETURNING jobs.seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
-          max_losses, losses, claim_token, jobs.priority
-"""
+_STANDS = "EXISTS (SELECT 1 FROM standing WHERE fenced_at IS NULL)"
 
 _FIRST = f"""
-SELECT seq, priority FROM jobs WHERE {_READY} AND requires = {{}} ORDER BY priority DESC, seq
-LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
+SELECT seq, priority FROM jobs WHERE {_READY} AND requires = {{}} AND {_STANDS}
+ORDER BY priority DESC, seq LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
 """
 
-CLAIM_WITHOUT_TAGS = _CLAIM.format("ready AS MATERIALIZED (" + _FIRST.format("''") + ")")
+_READY_WITHOUT_TAGS = "ready AS MATERIALIZED (" + _FIRST.format("''") + ")"
 
 # The first ones of each set of tags are locked, and the first of all are taken; the others are free
 # again with the commit.
-CLAIM_WITH_TAGS = _CLAIM.format(
-    f"""
+_READY_WITH_TAGS = f"""
 {_READY_REQUIREMENTS},
 first AS MATERIALIZED (
   SELECT found.* FROM ready_requirements
@@ -217,7 +209,16 @@ first AS MATERIALIZED (
   WHERE {_met("%(tags)s")}),
 ready AS MATERIALIZED (SELECT seq FROM first ORDER BY priority DESC, seq LIMIT %(wanted)s)
 """
-)
+
+_CLAIMED = f"""
+claimed AS (
+  UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = %(token)s,
+         worker_id = %(worker_id)s, worker = standing.name, started_at = %(now)s,
+         finished_at = NULL, exit_code = NULL, signal = NULL, error = NULL, updated_at = %(now)s
+  FROM ready, standing WHERE jobs.seq = ready.seq
+  RETURNING jobs.seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
+            max_losses, losses, claim_token, jobs.priority)
+"""
 
 _COUNT = "SELECT requires, count(*) FROM jobs WHERE {} AND requires > '' GROUP BY requires"
 
@@ -228,11 +229,13 @@ COUNT_LEFT = f"{_COUNT.format(_READY)} UNION ALL {_COUNT.format(_RETRYING)}"
 # A cancel that came while the job ran, or was held, wins over every ending but success.
 _CALLED_OFF = f"cancel_requested_at IS NOT NULL AND told.state <> '{State.COMPLETED}'"
 
+
 # Fenced: the row must still hold the very claim of this attempt. A job told of twice counts once.
 # Here as wherever several jobs are locked it is in the order of their arrival: two that lock the
 # same ones in different orders would wait for each other.
-SETTLE = f"""
-WITH told AS MATERIALIZED (
+def _settling(condition: str) -> str:
+    return f"""
+told AS MATERIALIZED (
   SELECT DISTINCT ON (seq, token) * FROM json_to_recordset(%(told)s) AS told (
     n integer, seq bigint, token bigint, attempt integer, state text, next_run_at bigint,
     attempts integer, losses integer, exit_code bigint, signal integer, error text,
@@ -243,6 +246,7 @@ held AS MATERIALIZED (
   SELECT told.*, CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE told.state END AS becomes
   FROM told JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = told.token
        AND jobs.attempts = told.attempt AND jobs.worker_id = %(worker_id)s
+  WHERE {condition}
   ORDER BY jobs.seq FOR UPDATE OF jobs),
 written AS (
   UPDATE jobs SET state = held.becomes,
@@ -268,7 +272,43 @@ recorded AS (
                         worker, log_start, log_end, run)
   SELECT seq, attempt, started_at, finished_at, outcome, exit_code, signal, error, worker,
          log_start, log_end, token FROM held ORDER BY n)
-SELECT n FROM held
+"""
+
+
+SETTLE = f"WITH {_settling('true')} SELECT n FROM held"
+
+
+def _exchange(*, settles: bool, claims: bool, tags: bool) -> str:
+    parts = [f"standing AS MATERIALIZED ({STANDING})"]
+    told = "(SELECT last_value FROM changes), (SELECT fenced_at IS NULL FROM standing)"
+    if settles:
+        parts.append(_settling(_STANDS))
+        told += ", (SELECT array_agg(n) FROM held)"
+    else:
+        told += ", NULL::integer[]"
+    if not claims:
+        return f"WITH {', '.join(parts)} SELECT {told}"
+    parts += [_READY_WITH_TAGS if tags else _READY_WITHOUT_TAGS, _CLAIMED]
+    return f"""
+    {PROMOTE_DUE};
+    WITH RECURSIVE {", ".join(parts)}
+    SELECT NULL::bigint, NULL::boolean, NULL::integer[], claimed.* FROM claimed UNION ALL
+    SELECT {told}{", NULL" * 14}
+    """
+
+
+EXCHANGE = {
+    (settles, claims, tags): _exchange(settles=settles, claims=claims, tags=tags)
+    for settles in (False, True)
+    for claims in (False, True)
+    for tags in (False, True)
+}
+"""By (settles, claims, has tags): settling and claiming in one statement, which is one round trip and
+one transaction.
+
+It does nothing for a worker that was given up: all depends on the worker's row, which is locked
+before any job is. The last row tells the counter of changes, whether the worker stands, and the `n`
+of what was settled; those before it are the claims.
 """
 
 # A rescue locks the worker's row for itself, and so waits for what is under way and comes in nobody's

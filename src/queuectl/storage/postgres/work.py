@@ -19,6 +19,7 @@ from queuectl.storage.rows import worker_record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from queuectl.clock import Clock
     from queuectl.jobs.outcome import Outcome, Verdict
@@ -38,11 +39,11 @@ class PostgresWorkerStorage:
         self._db = Connection(location)
         self.clock = clock or self._db.clock
         self._latest: str | None = None
-        self._has_tags = False
-        """Whether that worker, the latest to register here, has some."""
         self._watch: ChangeWatch | None = None
         self._unanswered: list[int] = []
         """The tokens of claims of which it is not known whether they were committed."""
+        self._tags: dict[str, str] = {}
+        """Of the workers that registered here: a worker keeps its tags."""
 
     def close(self) -> None:
         self._db.close()
@@ -56,7 +57,8 @@ class PostgresWorkerStorage:
             sql.INSERT_WORKER,
             (*worker[:9], now, now, worker.lease_seconds, lease_end, ",".join(worker.tags)),
         )
-        self._latest, self._has_tags = worker.id, bool(worker.tags)
+        self._latest = worker.id
+        self._tags[worker.id] = ",".join(worker.tags)
 
     def unregister(self, worker_id: str) -> None:
         self._db.execute(sql.DELETE_WORKER, {"worker_id": worker_id})
@@ -77,60 +79,59 @@ class PostgresWorkerStorage:
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         token = _new_token()
-        refused, claims = [], []
-        try:
-            with self._db.transaction(with_counter=True):
-                name, tags = self._check_standing(worker_id)
-                now = self.clock.now()
-                if self._unanswered:
-                    self._return_unknown(worker_id, now)
-                if settlements:
-                    refused = self._settle(worker_id, settlements, now)
-                if wanted > 0:
-                    claims = self._claim(worker_id, name, tags, wanted, token, now)
-        except DatabaseError:
-            if wanted > 0:
-                self._unanswered.append(token)
-            raise
-        self._unanswered.clear()
-        if settlements and not claims:
-            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
-        return Exchange(claims, refused)
-
-    def _claim(
-        self, worker_id: str, name: str, tags: str, wanted: int, token: int, now: int
-    ) -> list[Claim]:
+        now = self.clock.now()
+        tags = self._tags_of(worker_id) if wanted > 0 else ""
         values = {
+            "told": _told(settlements, now),
             "wanted": wanted,
             "token": token,
             "worker_id": worker_id,
-            "worker": name,
             "tags": tags,
             "now": now,
             "most": _PROMOTED_AT_ONCE,
         }
-        claim = sql.CLAIM_WITH_TAGS if tags else sql.CLAIM_WITHOUT_TAGS
-        rows = self._db.fetch(f"{sql.PROMOTE_DUE}; {claim}", values)
+        query = sql.EXCHANGE[bool(settlements), wanted > 0, bool(tags)]
+        parts = [s.output for s in settlements if s.output is not None]
+        if self._unanswered:
+            self._return_unknown(worker_id, now)
+        try:
+            if parts:
+                with self._db.transaction():
+                    self._keep(worker_id, parts)  # While the jobs are still this worker's.
+                    rows, settled = self._ask(query, values)
+            else:
+                rows, settled = self._ask(query, values)
+        except DatabaseError:
+            if wanted > 0:
+                self._unanswered.append(token)
+            raise
+        refused = [s.claim for n, s in enumerate(settlements) if n not in settled]
         # RETURNING gives the rows in any order.
         rows.sort(key=lambda row: (-row[13], row[0]))
-        return [Claim._make(row[:13]) for row in rows]
+        if settlements and not rows:
+            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
+        return Exchange([Claim._make(row[:13]) for row in rows], refused)
 
-    def _check_standing(self, worker_id: str) -> tuple[str, str]:
-        """The worker's name and tags. Raises WorkerFenced when it has been given up for lost."""
+    def _ask(self, query: str, values: dict[str, object]) -> tuple[list[Any], set[int]]:
+        """The rows of the claims, and the numbers of the settlements that count. Raises WorkerFenced
+        when the worker has been given up for lost.
+        """
+        *claims, (counter, stands, settled, *_) = self._db.fetch(query, values)
+        if not stands:
+            raise refusals.fenced()
+        self._db.fresh_counter = counter
+        return [row[3:] for row in claims], set(settled or [])
+
+    def _tags_of(self, worker_id: str) -> str:
+        found = self._tags.get(worker_id)
+        return self._standing(worker_id)[2] if found is None else found
+
+    def _standing(self, worker_id: str) -> tuple[str, None, str]:
+        """A row of `sql.STANDING`. Raises WorkerFenced when the worker has been given up for lost."""
         standing = self._db.fetch_one(sql.STANDING, {"worker_id": worker_id})
         if standing is None or standing[1] is not None:
             raise refusals.fenced()
-        return standing[0], standing[2]
-
-    def _settle(self, worker_id: str, settlements: Sequence[Settlement], now: int) -> list[Claim]:
-        """Writes what still counts, and returns the claims of what does not."""
-        parts = [s.output for s in settlements if s.output is not None]
-        if parts:  # While the jobs are still this worker's.
-            self._keep(worker_id, parts)
-        told = [_told(n, settlement, now) for n, settlement in enumerate(settlements)]
-        values = {"told": json.dumps(told), "worker_id": worker_id, "now": now}
-        counted = {n for (n,) in self._db.fetch(sql.SETTLE, values)}
-        return [s.claim for n, s in enumerate(settlements) if n not in counted]
+        return standing
 
     def keep_output(self, worker_id: str, parts: Sequence[OutputPart]) -> list[Claim]:
         with self._db.transaction():
@@ -156,16 +157,19 @@ class PostgresWorkerStorage:
 
     def give_back(self, worker_id: str, claims: Sequence[Claim]) -> None:
         with self._db.transaction():
-            self._check_standing(worker_id)
+            self._standing(worker_id)
             self._give_back(
                 worker_id, [(c.seq, c.token, c.attempt) for c in claims], self.clock.now()
             )
         self._ring()
 
     def _return_unknown(self, worker_id: str, now: int) -> None:
-        held = self._db.fetch(sql.UNKNOWN_CLAIMS, (worker_id, self._unanswered))
-        if held:
-            self._give_back(worker_id, held, now)
+        with self._db.transaction():
+            self._standing(worker_id)
+            held = self._db.fetch(sql.UNKNOWN_CLAIMS, (worker_id, self._unanswered))
+            if held:
+                self._give_back(worker_id, held, now)
+        self._unanswered.clear()
 
     def _give_back(self, worker_id: str, held: Sequence[tuple[int, ...]], now: int) -> None:
         told = [{"seq": seq, "token": token, "attempt": attempt} for seq, token, attempt in held]
@@ -174,8 +178,8 @@ class PostgresWorkerStorage:
 
     def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
         now = self.clock.now()
-        has_none = worker_id == self._latest and not self._has_tags
-        query = sql.OUTLOOK_WITHOUT_TAGS if has_none else sql.OUTLOOK  # Each takes a while to plan.
+        # Each takes a while to plan.
+        query = sql.OUTLOOK_WITHOUT_TAGS if self._tags.get(worker_id) == "" else sql.OUTLOOK
         [row] = self._db.fetch(query, {"worker_id": worker_id, "inside": inside})
         next_due_at, ready, running, retrying, cancelling, stop_requested_at, timeout, fenced = row
         ready = ready or (next_due_at is not None and next_due_at <= now)
@@ -240,7 +244,8 @@ class PostgresWorkerStorage:
                     Settlement(claim, outcome, verdict, worker, started_at, ended, None, None)
                 )
             if settlements:
-                self._settle(worker_id, settlements, now)
+                values = {"told": _told(settlements, now), "worker_id": worker_id, "now": now}
+                self._db.execute(sql.SETTLE, values)
             self._db.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
         self._ring()
         return [(s.claim, s.verdict) for s in settlements]
@@ -263,7 +268,12 @@ class PostgresWorkerStorage:
         return self._db.execute(sql.REBASE_RETRIES, {"now": self.clock.now()})
 
 
-def _told(n: int, settlement: Settlement, now: int) -> dict[str, object]:
+def _told(settlements: Sequence[Settlement], now: int) -> str:
+    """What the statements read of settlements."""
+    return json.dumps([_fields(n, settlement, now) for n, settlement in enumerate(settlements)])
+
+
+def _fields(n: int, settlement: Settlement, now: int) -> dict[str, object]:
     claim, outcome, verdict = settlement.claim, settlement.outcome, settlement.verdict
     return {
         "n": n,
