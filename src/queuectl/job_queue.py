@@ -7,6 +7,7 @@ import os
 from queuectl.clock import Clock
 from queuectl.config import Config
 from queuectl.errors import InvalidInput, WaitTimedOut
+from queuectl.jobs.job import fresh_ids
 from queuectl.jobs.lifecycle import FINISHED, State, sources
 from queuectl.jobs.limits import LONGEST_SECONDS
 from queuectl.jobs.spec import Defaults, job_from_fields
@@ -227,9 +228,10 @@ class JobQueue:
             )
         defaults, now = self.defaults(), self._clock.now()
         made: dict[str, NewJob] = {}
+        ids = fresh_ids()
         for number, fields in enumerate(jobs, 1):
             try:
-                job = job_from_fields(_fields(fields), defaults=defaults, now=now)
+                job = job_from_fields(_fields(fields), defaults=defaults, now=now, id=next(ids))
                 if job.id in made:
                     first = list(made).index(job.id) + 1
                     raise InvalidInput(f"id {visible(job.id)!r} is already used by item {first}")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def new_id() -> str:
     """A random (version 4) UUID. Written out here because importing `uuid` would slow every enqueue."""
@@ -14,6 +18,14 @@ def new_ids(count: int) -> list[str]:
     """`count` random UUIDs in ascending order, which keeps a bulk insert near one place of the index."""
     digits = os.urandom(16 * count).hex()
     return sorted(_as_uuid(digits[i : i + 32]) for i in range(0, len(digits), 32))
+
+
+def fresh_ids() -> Iterator[str]:
+    """Random UUIDs without end, made in bulk: more at a time as it goes on, for few do not pay for many."""
+    count = 16
+    while True:
+        yield from new_ids(count)
+        count = min(2 * count, 8192)
 
 
 def _as_uuid(h: str) -> str:

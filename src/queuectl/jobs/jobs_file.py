@@ -7,7 +7,7 @@ from datetime import tzinfo
 from itertools import chain
 
 from queuectl.errors import InvalidInput
-from queuectl.jobs.job import NewJob, new_ids
+from queuectl.jobs.job import NewJob, fresh_ids
 from queuectl.jobs.spec import Defaults, decode_text_file, job_from_fields, refuse_hidden
 from queuectl.jobs.strict_json import parse_object
 from queuectl.text import visible
@@ -31,7 +31,7 @@ def read_jobs(
     earlier line has included; what was yielded before it must then not be used.
     """
     first_lines = {} if numbers is None else numbers
-    ids = _fresh_ids()
+    ids = fresh_ids()
     id = next(ids)
     for number, line in enumerate(as_utf8(lines, source), 1):
         if not line.strip():
@@ -54,14 +54,6 @@ def read_jobs(
 def _check_first(id: str, first: int, number: int) -> None:
     if first != number:
         raise InvalidInput(f"id '{visible(id, 40)}' is already used in line {first}")
-
-
-def _fresh_ids() -> Iterator[str]:
-    # Made in bulk, more at a time as the file goes on: a short file should not pay for many.
-    count = 16
-    while True:
-        yield from new_ids(count)
-        count = min(2 * count, 8192)
 
 
 def as_utf8(lines: Iterable[bytes], source: str) -> Iterator[bytes]:

@@ -30,7 +30,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
-    from typing import Any, TextIO
+    from typing import Any
+
+    from queuectl.storage.postgres.copying import Lines
 
     Values = Sequence[Any] | Mapping[str, Any] | None
 
@@ -44,6 +46,9 @@ _OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
 }
 """Used where the URL does not say otherwise."""
+
+_COPIED_AT_ONCE = 64 * 1024
+"""Bytes: the server begins with them while the next ones are made."""
 
 IDLE_SECONDS = 10.0
 """How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
@@ -131,10 +136,10 @@ class Connection:
         with self._translated(), self._run(query, values) as cursor:
             return int(cursor.rowcount)
 
-    def copy_in(self, table: str, lines: TextIO) -> None:
+    def copy_in(self, table: str, lines: Lines) -> None:
         """Puts rows in, within a transaction. Raises UniqueViolation of psycopg2."""
         with self._translated(), self._run("SELECT 1", None) as cursor:
-            cursor.copy_expert(f"COPY {table} FROM STDIN", lines)
+            cursor.copy_expert(f"COPY {table} FROM STDIN", lines, _COPIED_AT_ONCE)
 
     def note(self, query: str, values: Values = None) -> list[tuple[Any, ...]]:
         """As `fetch`, for what may be lost again when the server crashes, and waits for no disk."""

@@ -52,25 +52,23 @@ class PostgresJobStorage:
         put = self._insert if len(jobs) <= _FEW else self._copy
         try:
             with self._db.transaction():
-                taken = put([_values(job, now) for job in jobs], ids)
+                taken = put((_values(job, now) for job in jobs), ids)
                 if taken is not None:
                     raise refusals.duplicate_id(taken[0])
         except psycopg2.errors.UniqueViolation:
             raise refusals.duplicate_id(self._first_taken(ids)) from None
         self._db.ring()
 
-    def _insert(self, rows: list[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
-        group = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
-        query = f"{sql.INSERT_JOBS}{', '.join([group] * len(rows))}; {sql.TAKEN}"
-        return self._db.fetch_one(query, [value for row in rows for value in row] + [ids])
+    def _insert(self, rows: Iterable[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
+        values = [value for row in rows for value in row]
+        group = "(" + ", ".join(["%s"] * (len(values) // len(ids))) + ")"
+        query = f"{sql.INSERT_JOBS}{', '.join([group] * len(ids))}; {sql.TAKEN}"
+        return self._db.fetch_one(query, [*values, ids])
 
-    def _copy(self, rows: list[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
-        import io
+    def _copy(self, rows: Iterable[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
+        from queuectl.storage.postgres.copying import Lines, line
 
-        from queuectl.storage.postgres.copying import copied
-
-        lines = "".join("\t".join(map(copied, row)) + "\n" for row in rows)
-        self._db.copy_in(sql.COPY_JOBS, io.StringIO(lines))
+        self._db.copy_in(sql.COPY_JOBS, Lines(map(line, rows)))
         return self._db.fetch_one(sql.TAKEN, (ids,))
 
     def _first_taken(self, ids: list[str]) -> str:

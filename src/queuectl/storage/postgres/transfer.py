@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from queuectl.jobs.lifecycle import FINISHED
 from queuectl.jobs.transfer import ATTEMPT_FIELDS, exported
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
-from queuectl.storage.postgres.copying import copied
+from queuectl.storage.postgres.copying import Lines, line
 from queuectl.storage.rows import job, row_of
 
 if TYPE_CHECKING:
@@ -86,21 +85,17 @@ def _refuse_taken(db: Connection, batch: list[Record], first: int) -> None:
 
 
 def _insert(db: Connection, batch: list[Record], numbers: list[int]) -> None:
-    waiting, ended, attempts = io.StringIO(), io.StringIO(), io.StringIO()
+    waiting: list[Sequence[object]] = []
+    ended: list[Sequence[object]] = []
+    attempts: list[Sequence[object]] = []
     for record, number in zip(batch, numbers, strict=True):
-        row = (number, *row_of(record.job))
-        _write(ended if record.job.state in FINISHED else waiting, row)
-        for attempt in record.attempts:
-            _write(attempts, (number, *exported(attempt)))
-    for table, columns, lines in (
+        rows = ended if record.job.state in FINISHED else waiting
+        rows.append((number, *row_of(record.job)))
+        attempts += [(number, *exported(attempt)) for attempt in record.attempts]
+    for table, columns, rows in (
         ("jobs", sql.JOB_COLUMNS, waiting),
         ("ended_jobs", sql.JOB_COLUMNS, ended),
         ("attempts", _ATTEMPT_COLUMNS, attempts),
     ):
-        if lines.tell():
-            lines.seek(0)
-            db.copy_in(f"{table} (seq, {columns})", lines)
-
-
-def _write(lines: io.StringIO, row: Sequence[object]) -> None:
-    lines.write("\t".join(map(copied, row)) + "\n")
+        if rows:
+            db.copy_in(f"{table} (seq, {columns})", Lines(map(line, rows)))
