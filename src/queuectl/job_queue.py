@@ -123,7 +123,7 @@ class JobQueue:
     def config(self) -> Config:
         """The settings in force. Raises InvalidInput when the configuration file is broken."""
         if self._config is None:
-            self._config = Config.load(self.workspace.config, os.environ)
+            self._config = self.workspace.load_config()
         return self._config
 
     def now(self) -> int:

@@ -219,18 +219,23 @@ def health_of(worker: WorkerRecord, me: Identity, now: int) -> WorkerHealth:
         if same_space and started(worker.pid) not in (worker.process_started, UNKNOWN):
             return WorkerHealth.LOST
         return WorkerHealth.ALIVE if worker.lease_left_seconds > 0 else WorkerHealth.SILENT
+    if worker.lease_is_shared:
+        # Another machine, whatever its name: names are given twice. This one before it was started
+        # anew looks the same, and costs a lease.
+        return WorkerHealth.ALIVE if worker.lease_left_seconds > 0 else WorkerHealth.SILENT
     if worker.host == me.host:
         return WorkerHealth.LOST  # The machine was started anew since.
-    if worker.lease_is_shared:
-        return WorkerHealth.ALIVE if worker.lease_left_seconds > 0 else WorkerHealth.SILENT
     # Another machine, whose clock is not ours: only the wall clock of its heartbeat is left.
     silent_seconds = (now - worker.heartbeat_at) / 1e6
     return WorkerHealth.ALIVE if silent_seconds < 2 * worker.lease_seconds else WorkerHealth.SILENT
 
 
-def is_elsewhere(worker: WorkerRecord) -> bool:
-    """Whether a registered worker runs on another machine than this process."""
-    return worker.lease_is_shared and worker.host != host_name()
+def is_elsewhere(worker: WorkerRecord, me: Identity) -> bool:
+    """Whether a registered worker may have had another machine's logs and processes, or another
+    container's.
+    """
+    there = (worker.host, worker.boot_id, worker.process_space)
+    return worker.lease_is_shared and there != (me.host, me.boot_id, me.process_space)
 
 
 def living(workers: Iterable[WorkerRecord]) -> list[WorkerRecord]:

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from queuectl.config import Config
+
 DATABASE = "queuectl.db"
 CONFIG = "queuectl_config.json"
 
@@ -66,6 +68,12 @@ class Workspace:
     def is_remote(self) -> bool:
         """The queue is on a server, and this folder is not all there is of it."""
         return is_url(self.location)
+
+    def load_config(self) -> Config:
+        """The settings in force. Raises as `Config.load`."""
+        from queuectl.config import Config
+
+        return Config.load(self.config, os.environ, is_remote=self.is_remote)
 
     def make_folder(self) -> Workspace:
         """This workspace, with a folder for its files. Raises EnvironmentFault."""

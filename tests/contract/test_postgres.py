@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pytest
 
@@ -23,7 +22,6 @@ from queuectl.errors import (
 from queuectl.storage import open_job_storage, open_worker_storage
 from queuectl.storage.postgres import connection, migrate
 from queuectl.storage.postgres.work import PostgresWorkerStorage
-from queuectl.storage.records import Exchange
 from tests import postgres
 from tests.contract.support import (
     SECOND,
@@ -252,32 +250,6 @@ def test_a_watch_outlives_its_connection(database: Database, server: Server) -> 
     assert watch.wait(30)
     enqueuer.join()
     watch.close()
-
-
-def test_a_claim_whose_answer_was_lost_is_returned(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A commit that succeeded and was never heard of leaves no job with a worker that does not know."""
-    pair = Pair(database)
-    pair.register("w")
-    pair.enqueue("a", "b")
-    work = pair.work
-    assert isinstance(work, PostgresWorkerStorage)
-    fetch = work._db.fetch
-
-    def lose_the_answer(query: str, values: Any = None) -> NoReturn:
-        fetch(query, values)
-        work._db.close()
-        raise DatabaseUnreachable("the network is gone")
-
-    monkeypatch.setattr(work._db, "fetch", lose_the_answer)
-    with pytest.raises(DatabaseUnreachable):
-        work.exchange("w", [], 1)
-    monkeypatch.undo()
-    assert pair.state("a") == "processing"
-    assert work.exchange("w", [], 0) == Exchange([], [])
-    assert ids_of(pair.claim("w", 9)) == ["a", "b"]
-    assert pair.job("a").attempts == 1
 
 
 def test_an_unreachable_server_is_one_line(tmp_path: Path) -> None:

@@ -221,6 +221,11 @@ def shared(*, lease_left_seconds: float, silent_seconds: float) -> WorkerRecord:
         (record(process_started="201", lease_left_seconds=-1), WorkerHealth.LOST),
         (record(process_space="pid:[2]", process_started="201"), WorkerHealth.ALIVE),
         (record(process_space="pid:[2]", lease_left_seconds=-1), WorkerHealth.SILENT),
+        (shared(lease_left_seconds=1, silent_seconds=9)._replace(host="here"), WorkerHealth.ALIVE),
+        (
+            shared(lease_left_seconds=-1, silent_seconds=9)._replace(host="here"),
+            WorkerHealth.SILENT,
+        ),
         (record(boot_id="boot-0"), WorkerHealth.LOST),
         (record(boot_id="boot-0", lease_left_seconds=1e6), WorkerHealth.LOST),
         (record(host="there", boot_id="boot-9", silent_seconds=59), WorkerHealth.ALIVE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli.command import Command, Context, Result
@@ -100,7 +99,7 @@ def _list(context: Context) -> Result:
             (
                 setting.name,
                 (show(config.get(setting.name)), "bold"),
-                show(setting.default),
+                show(config.default(setting)),
                 config.origin(setting.name),
                 setting.accepts,
                 setting.help,
@@ -120,7 +119,7 @@ def _write_narrow(screen: Screen, config: Config) -> None:
     for setting in SETTINGS:
         origin = config.origin(setting.name)
         if origin != "default":
-            origin += f"; default {show(setting.default)}"
+            origin += f"; default {show(config.default(setting))}"
         # The name and the value are in one piece where they can be.
         head = f"{setting.name} = {show(config.get(setting.name))} ({origin})"
         for line in wrap(head, screen.width or 0, subsequent_indent="    "):
@@ -141,14 +140,14 @@ def _config(context: Context) -> Config:
             f"There is no queue at {visible(workspace.database)};"
             f" these settings are for one made there ({visible(workspace.config)})"
         )
-    return Config.load(workspace.config, os.environ)
+    return workspace.load_config()
 
 
 def _setting(config: Config, name: str) -> dict[str, object]:
     return {
         "name": name,
         "value": shown(config.get(name)),
-        "default": find_setting(name).default,
+        "default": config.default(find_setting(name)),
         "source": config.origin(name),
         "accepts": find_setting(name).accepts,
         "help": find_setting(name).help,

@@ -297,7 +297,11 @@ def _stop(context: Context) -> Result:
 
 def _is_usual(worker: WorkerRecord) -> bool:
     """Whether it is stopped when nothing is said about whom to stop."""
-    return worker.mode == "background" and not processes.is_elsewhere(worker)
+    return worker.mode == "background" and not _is_elsewhere(worker)
+
+
+def _is_elsewhere(worker: WorkerRecord) -> bool:
+    return processes.is_elsewhere(worker, processes.this_process())
 
 
 def _require_known(hosts: list[str], workers: list[WorkerRecord]) -> None:
@@ -312,7 +316,7 @@ def _require_known(hosts: list[str], workers: list[WorkerRecord]) -> None:
 
 def _note_others(context: Context, others: list[WorkerRecord]) -> None:
     """Says who goes on, and how they are stopped."""
-    elsewhere = [worker for worker in others if processes.is_elsewhere(worker)]
+    elsewhere = [worker for worker in others if _is_elsewhere(worker)]
     if elsewhere:
         hosts = sorted({worker.host for worker in elsewhere})
         context.note(

@@ -41,7 +41,7 @@ class Config:
     host_tags: str
     database_url: str
 
-    __slots__ = (*_BY_NAME, "_origins", "path")
+    __slots__ = (*_BY_NAME, "_origins", "is_remote", "path")
 
     def __init__(
         self,
@@ -49,24 +49,36 @@ class Config:
         *,
         file: Mapping[str, Value] | None = None,
         environment: Mapping[str, Value] | None = None,
+        is_remote: bool = False,
     ) -> None:
         self.path = path
+        self.is_remote = is_remote
         self._origins = dict.fromkeys(_BY_NAME, "default")
         for setting in SETTINGS:
-            setattr(self, setting.name, setting.default)
+            setattr(self, setting.name, self.default(setting))
         for origin, values in (("file", file), ("environment", environment)):
             for name, value in (values or {}).items():
                 setattr(self, name, value)
                 self._origins[name] = origin
 
     @classmethod
-    def load(cls, path: str, environ: Mapping[str, str]) -> Config:
-        """The settings from the file at `path`, if there is one, and from `environ`.
+    def load(cls, path: str, environ: Mapping[str, str], *, is_remote: bool = False) -> Config:
+        """The settings from the file at `path`, if there is one, and from `environ`; `is_remote` says
+        that the queue is on a server.
 
         Raises InvalidInput for a file that is broken (with its path, line and column) or a
         variable that is (with its name), and EnvironmentFault for a file that cannot be read.
         """
-        return cls(path, file=_from_file(path), environment=_from_environment(environ))
+        return cls(
+            path,
+            file=_from_file(path),
+            environment=_from_environment(environ),
+            is_remote=is_remote,
+        )
+
+    def default(self, setting: Setting) -> Value:
+        """The value of a setting that nobody has set."""
+        return setting.remote_default if self.is_remote else setting.default
 
     def get(self, name: str) -> Value:
         """The value of one setting; raises InvalidInput when there is no such setting."""

@@ -37,6 +37,7 @@ class Setting:
         "maximum",
         "minimum",
         "name",
+        "remote_default",
         "unit",
         "zero",
     )
@@ -53,10 +54,13 @@ class Setting:
         choices: tuple[str, ...] = (),
         unit: str = "",
         zero: str = "",
+        remote_default: Value | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
         self.default = default
+        self.remote_default = default if remote_default is None else remote_default
+        """That for a queue on a server."""
         self.help = help
         self.minimum = minimum
         self.maximum = maximum
@@ -160,6 +164,7 @@ SETTINGS = (
         "lease_seconds",
         "float",
         30.0,
+        remote_default=60.0,
         minimum=2,
         maximum=3600,
         unit="seconds",

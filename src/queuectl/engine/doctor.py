@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl import marks, processes
-from queuectl.config import Config
 from queuectl.engine import pidfile, tree
 from queuectl.engine.maintenance import EVERY_SECONDS
 from queuectl.engine.rescue import ROUNDS_OF_SILENCE, Patience, rescue_lost
@@ -95,7 +94,7 @@ def _guarded(check: str, look: Callable[[], Finding]) -> Finding:
 
 def _configuration(workspace: Workspace) -> Finding:
     try:
-        Config.load(workspace.config, os.environ)
+        workspace.load_config()
     except QueuectlError as error:
         return Finding("configuration", error.message, ok=False, advice=error.hint)
     return Finding("configuration", "can be read", ok=True)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from queuectl.storage.job_storage import WorkerStorage
     from queuectl.storage.records import NewWorker
 
+LONGEST_BEAT_SECONDS = 10.0
+"""How often a lease is renewed, however long it is: what cannot be reached is noticed by that."""
+
 
 class Lease:
     """`new_worker` makes the record to register, anew after each loss."""
@@ -54,11 +57,16 @@ class Lease:
         self._ends_ticks = self._end_from(ticks, self.worker)
 
     def is_due(self) -> bool:
-        """Whether a third of it has passed, or its length has changed: time to renew it."""
+        """Whether it is time to renew it: a third of it has passed, or 10 s; or its length has changed."""
         if self._has_changed:
             return True
         left_ticks = self._ends_ticks - self._clock.ticks()
-        return left_ticks <= int(self.worker.lease_seconds * 1e6) * 2 // 3
+        return left_ticks <= int((self.worker.lease_seconds - self.renewed_every_seconds) * 1e6)
+
+    @property
+    def renewed_every_seconds(self) -> float:
+        """How long no heartbeat is needed."""
+        return min(self.worker.lease_seconds / 3, LONGEST_BEAT_SECONDS)
 
     def holds(self, ticks: int | None = None) -> bool:
         """Whether it is sure to be in force at `ticks` (None: now): nobody else can have been given

@@ -364,7 +364,8 @@ class Ledger(threading.Thread):
         self.is_drained = False
         if changed:
             self._look_around()
-        return True
+        # In time: what is due by then is seen in the next look.
+        return changed
 
     def _look_around(self) -> Outlook:
         self._has_news = False
@@ -376,9 +377,10 @@ class Ledger(threading.Thread):
         return outlook
 
     def _seconds_to_sleep(self, outlook: Outlook, wanted: int) -> float:
-        seconds = self.lease.worker.lease_seconds / 3
+        seconds = self.lease.renewed_every_seconds
         if wanted and outlook.next_due_at is not None:
-            # A clock that is set back must not make it sleep for that long: at most a third of a lease.
+            # A clock that is set back must not make it sleep for that long: at most as long as the lease
+            # needs no heartbeat.
             seconds = min(seconds, (outlook.next_due_at - self._clock.now()) / 1e6)
         return max(seconds, 0.0)
 

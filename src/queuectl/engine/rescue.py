@@ -151,7 +151,7 @@ def rescue_lost(
         # It may have come to its heartbeat while this one waited for its turn to write.
         if not storage.give_up(worker.id, worker.heartbeat_at):
             continue
-        is_elsewhere = processes.is_elsewhere(worker)
+        is_elsewhere = processes.is_elsewhere(worker, me)
         fence = partial(storage.fence, worker.id)
         held = fence()
         ended = tree.end_orphans(database, held, grace_seconds, fence)

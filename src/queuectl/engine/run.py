@@ -17,7 +17,7 @@ from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import EVERY_SECONDS, Maintenance
 from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.engine.worker import Worker
-from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError
+from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError, WorkerFenced
 from queuectl.job_logs import JobLogs
 from queuectl.jobs.tags import unpacked
 from queuectl.storage import open_worker_storage
@@ -88,7 +88,7 @@ def run_worker(
     """
     _require_utf8()
     workspace.make_folder()
-    config = Config.load(workspace.config, os.environ)
+    config = workspace.load_config()
     JobLogs(workspace.logs).ensure_folder()
     me = processes.this_process()
     storage = open_worker_storage(workspace.location)
@@ -250,7 +250,7 @@ def _reloading(
             worker.stop()  # What hung up is the terminal that it ran in.
             return
         try:
-            worker.configure(Config.load(workspace.config, os.environ))
+            worker.configure(workspace.load_config())
             say("read the configuration again")
         except QueuectlError as error:
             say(f"kept the old configuration: {error.message}")
@@ -279,7 +279,7 @@ def _leave(storage: WorkerStorage, worker_id: str) -> None:
     try:
         storage.unregister(worker_id)
         storage.close()
-    except DatabaseError:
+    except (DatabaseError, WorkerFenced):
         pass  # All that matters is written. The next worker sees that this process is gone.
 
 

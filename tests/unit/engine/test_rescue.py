@@ -5,7 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -108,11 +108,20 @@ def test_a_jump_of_the_shared_clock_ends_no_lease() -> None:
     assert patience.is_over(heard, WorkerHealth.LOST)
 
 
-def test_the_logs_of_another_machine_do_not_tell(tmp_path: Path) -> None:
-    """That there is no log of it here does not mean that the command had not begun there."""
+@pytest.mark.parametrize("differs", ["host", "boot_id", "process_space"])
+def test_the_logs_of_another_machine_do_not_tell(tmp_path: Path, differs: str) -> None:
+    """That there is no log of it here does not mean that the command had not begun there. Two machines,
+    or two containers, may have one name.
+    """
     storage = FakeStorage(claim()._replace(on_lost="hold"))
+    me = processes.this_process()
     [worker] = storage.workers()
-    elsewhere = worker._replace(host="there", lease_is_shared=True)
+    mine: dict[str, Any] = {
+        "host": me.host,
+        "boot_id": me.boot_id,
+        "process_space": me.process_space,
+    }
+    elsewhere = worker._replace(**{**mine, differs: "there"}, lease_is_shared=True)
     storage.workers = lambda: [elsewhere]  # type: ignore[method-assign]
     ((_, verdict),) = one_round(storage, tmp_path)[0].jobs
     assert verdict.state == "dead"

@@ -256,6 +256,8 @@ class Connection:
         if code.startswith("53") or code in ("40001", "40P01", "55P03"):
             return DatabaseBusy(f"{self.shown}: {text}", hint="Try again.")
         if code == "25006":
+            # The next try connects anew: a name, or a pooler, may lead to the primary by then.
+            self._db.close()
             return DatabaseReadOnly(
                 f"{self.shown} takes no writes: {text}",
                 hint="Name the primary server, not a replica.",
@@ -285,9 +287,11 @@ class Connection:
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The database's clock, in microseconds since the epoch."""
 
+# Two statements: the second one sees whoever began to wait before the counter was raised; who began
+# later has looked at the counter since.
 RING = """
-SELECT nextval('changes'),
-       (SELECT pg_notify(current_schema(), '')::text FROM workers WHERE waiting LIMIT 1)
+SELECT nextval('changes');
+SELECT currval('changes'), (SELECT pg_notify(current_schema(), '')::text FROM workers WHERE waiting LIMIT 1)
 """
 
 

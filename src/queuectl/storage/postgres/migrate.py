@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.storage.postgres.connection import Connection
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of the last file in schema/."""
 
 _LOCK = 0x51435431

@@ -188,7 +188,17 @@ FENCE = """
 UPDATE workers SET fenced_at = %(now)s WHERE id = %(worker_id)s AND fenced_at IS NULL
 """
 
-STANDING = "SELECT name, fenced_at, tags FROM workers WHERE id = %(worker_id)s FOR SHARE"
+_WORKER = "SELECT name, fenced_at, tags FROM workers WHERE id = %(worker_id)s"
+
+STANDING = f"{_WORKER} FOR SHARE"
+
+_STANDING = f"standing AS MATERIALIZED ({_WORKER} AND epoch = %(epoch)s FOR SHARE)"
+
+# An exchange whose answer was lost may still be on its way. If it comes behind this it does nothing;
+# if it came before, what it claimed is seen from here on.
+NEW_EPOCH = """
+UPDATE workers SET epoch = %(epoch)s WHERE id = %(worker_id)s AND fenced_at IS NULL RETURNING id
+"""
 
 _STANDS = "EXISTS (SELECT 1 FROM standing WHERE fenced_at IS NULL)"
 
@@ -276,40 +286,41 @@ recorded AS (
 
 
 SETTLE = f"WITH {_settling('true')} SELECT n FROM held"
+"""Within the transaction of a rescue."""
 
 
-def _exchange(*, settles: bool, claims: bool, tags: bool) -> str:
-    parts = [f"standing AS MATERIALIZED ({STANDING})"]
-    told = "(SELECT last_value FROM changes), (SELECT fenced_at IS NULL FROM standing)"
-    if settles:
-        parts.append(_settling(_STANDS))
-        told += ", (SELECT array_agg(n) FROM held)"
-    else:
-        told += ", NULL::integer[]"
-    if not claims:
-        return f"WITH {', '.join(parts)} SELECT {told}"
-    parts += [_READY_WITH_TAGS if tags else _READY_WITHOUT_TAGS, _CLAIMED]
+# An exchange is up to three statements in one round trip and one transaction: what ended is settled,
+# what is due is made ready, and the free slots are filled. In this order: whoever cancels locks a
+# running job before a waiting one that came later, so nobody may hold a waiting job and wait for a
+# running one. Each does nothing for a worker that was given up: all depends on the worker's row, which
+# is locked before any job is.
+
+SETTLE_FIRST = f"""
+WITH {_STANDING}, {_settling(_STANDS)}
+SELECT set_config('queuectl.settled', coalesce(string_agg(n::text, ','), ''), true) FROM held
+"""
+"""Leaves word of what counts for `_TOLD`."""
+
+_TOLD = """
+(SELECT last_value FROM changes), (SELECT fenced_at IS NULL FROM standing),
+current_setting('queuectl.settled', true)
+"""
+
+SETTLED = f"WITH {_STANDING} SELECT {_TOLD}"
+"""The counter of changes, whether the worker stands, and the `n` of what was settled."""
+
+
+def _claim(ready: str) -> str:
     return f"""
-    {PROMOTE_DUE};
-    WITH RECURSIVE {", ".join(parts)}
-    SELECT NULL::bigint, NULL::boolean, NULL::integer[], claimed.* FROM claimed UNION ALL
-    SELECT {told}{", NULL" * 14}
+    WITH RECURSIVE {_STANDING}, {ready}, {_CLAIMED}
+    SELECT NULL::bigint, NULL::boolean, NULL::text, claimed.* FROM claimed UNION ALL
+    SELECT {_TOLD}{", NULL" * 14}
     """
 
 
-EXCHANGE = {
-    (settles, claims, tags): _exchange(settles=settles, claims=claims, tags=tags)
-    for settles in (False, True)
-    for claims in (False, True)
-    for tags in (False, True)
-}
-"""By (settles, claims, has tags): settling and claiming in one statement, which is one round trip and
-one transaction.
-
-It does nothing for a worker that was given up: all depends on the worker's row, which is locked
-before any job is. The last row tells the counter of changes, whether the worker stands, and the `n`
-of what was settled; those before it are the claims.
-"""
+CLAIM_WITHOUT_TAGS = _claim(_READY_WITHOUT_TAGS)
+CLAIM_WITH_TAGS = _claim(_READY_WITH_TAGS)
+"""The claims, and behind them a row as that of `SETTLED`."""
 
 # A rescue locks the worker's row for itself, and so waits for what is under way and comes in nobody's
 # way afterwards; heartbeats, settlements and the fence do not wait for this lock, nor it for them.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIRST_SECONDS = 0.05
 """The first sleep is a short one, without notifications: most drains never need them."""
 
-SAFETY_SECONDS = 5.0
+SAFETY_SECONDS = 10.0
 """The longest time without asking: whoever changed the queue may have died before it could tell."""
 
 

@@ -44,6 +44,8 @@ class PostgresWorkerStorage:
         """The tokens of claims of which it is not known whether they were committed."""
         self._tags: dict[str, str] = {}
         """Of the workers that registered here: a worker keeps its tags."""
+        self._epochs: dict[str, int] = {}
+        """Those that are not 0: how often a worker had to find out what became of its claims."""
 
     def close(self) -> None:
         self._db.close()
@@ -61,6 +63,7 @@ class PostgresWorkerStorage:
         self._tags[worker.id] = ",".join(worker.tags)
 
     def unregister(self, worker_id: str) -> None:
+        self._return_unknown(worker_id)
         self._db.execute(sql.DELETE_WORKER, {"worker_id": worker_id})
 
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
@@ -78,6 +81,7 @@ class PostgresWorkerStorage:
     # ---- its jobs
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
+        self._return_unknown(worker_id)
         token = _new_token()
         now = self.clock.now()
         tags = self._tags_of(worker_id) if wanted > 0 else ""
@@ -86,14 +90,17 @@ class PostgresWorkerStorage:
             "wanted": wanted,
             "token": token,
             "worker_id": worker_id,
+            "epoch": self._epochs.get(worker_id, 0),
             "tags": tags,
             "now": now,
             "most": _PROMOTED_AT_ONCE,
         }
-        query = sql.EXCHANGE[bool(settlements), wanted > 0, bool(tags)]
+        query = sql.SETTLED
+        if wanted > 0:
+            query = f"{sql.PROMOTE_DUE}; {sql.CLAIM_WITH_TAGS if tags else sql.CLAIM_WITHOUT_TAGS}"
+        if settlements:
+            query = f"{sql.SETTLE_FIRST}; {query}"
         parts = [s.output for s in settlements if s.output is not None]
-        if self._unanswered:
-            self._return_unknown(worker_id, now)
         try:
             if parts:
                 with self._db.transaction():
@@ -120,7 +127,7 @@ class PostgresWorkerStorage:
         if not stands:
             raise refusals.fenced()
         self._db.fresh_counter = counter
-        return [row[3:] for row in claims], set(settled or [])
+        return [row[3:] for row in claims], {int(n) for n in (settled or "").split(",") if n}
 
     def _tags_of(self, worker_id: str) -> str:
         found = self._tags.get(worker_id)
@@ -163,12 +170,20 @@ class PostgresWorkerStorage:
             )
         self._ring()
 
-    def _return_unknown(self, worker_id: str, now: int) -> None:
+    def _return_unknown(self, worker_id: str) -> None:
+        """Gives back what was claimed without our hearing of it. Raises WorkerFenced when the worker
+        has been given up for lost.
+        """
+        if not self._unanswered:
+            return
+        epoch = self._epochs.get(worker_id, 0) + 1
+        self._epochs[worker_id] = epoch  # Used up, even if the answer to this is lost.
         with self._db.transaction():
-            self._standing(worker_id)
+            if not self._db.fetch(sql.NEW_EPOCH, {"worker_id": worker_id, "epoch": epoch}):
+                raise refusals.fenced()
             held = self._db.fetch(sql.UNKNOWN_CLAIMS, (worker_id, self._unanswered))
             if held:
-                self._give_back(worker_id, held, now)
+                self._give_back(worker_id, held, self.clock.now())
         self._unanswered.clear()
 
     def _give_back(self, worker_id: str, held: Sequence[tuple[int, ...]], now: int) -> None:
@@ -177,6 +192,7 @@ class PostgresWorkerStorage:
         self._db.execute(sql.GIVE_BACK, values)
 
     def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
+        self._return_unknown(worker_id)
         now = self.clock.now()
         # Each takes a while to plan.
         query = sql.OUTLOOK_WITHOUT_TAGS if self._tags.get(worker_id) == "" else sql.OUTLOOK

@@ -132,28 +132,29 @@ CREATE TABLE queuectl.workers (
     stop_timeout double precision,
     fenced_at bigint,
     waiting boolean DEFAULT false NOT NULL,
-    tags text DEFAULT ''::text NOT NULL
+    tags text DEFAULT ''::text NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL
 );
-INSERT INTO queuectl.attempts VALUES (1, 1, 1, 1795521600000000, 1795521600000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 3621892887620483218);
-INSERT INTO queuectl.attempts VALUES (2, 1, 2, 1795521602000000, 1795521602000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 2890607583314815208);
-INSERT INTO queuectl.attempts VALUES (3, 2, 1, 1795521602000000, 1795521602000000, 'failed', NULL, 11, 'killed by SIGSEGV (signal 11)', 'somebody', 0, 100, 8240142665174226440);
-INSERT INTO queuectl.attempts VALUES (4, 2, 2, 1795521604000000, 1795521604000000, 'timeout', NULL, 15, 'timeout: ran for over 1.5 s', 'somebody', 0, 100, 6205392394950753943);
-INSERT INTO queuectl.attempts VALUES (5, 3, 1, 1795521604000000, 1795521604000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 1636267063756320005);
-INSERT INTO queuectl.attempts VALUES (6, 3, 1, 1795521604000000, 1795521604000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 1464686970153396351);
-INSERT INTO queuectl.attempts VALUES (7, 4, 1, 1795521604000000, 1795521604000000, 'cancelled', NULL, 15, 'cancelled while it ran', 'somebody', 0, 100, 4378181362893276367);
+INSERT INTO queuectl.attempts VALUES (1, 1, 1, 1795521600000000, 1795521600000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 6460881166345803686);
+INSERT INTO queuectl.attempts VALUES (2, 1, 2, 1795521602000000, 1795521602000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 1358450803317332861);
+INSERT INTO queuectl.attempts VALUES (3, 2, 1, 1795521602000000, 1795521602000000, 'failed', NULL, 11, 'killed by SIGSEGV (signal 11)', 'somebody', 0, 100, 8107659715384107866);
+INSERT INTO queuectl.attempts VALUES (4, 2, 2, 1795521604000000, 1795521604000000, 'timeout', NULL, 15, 'timeout: ran for over 1.5 s', 'somebody', 0, 100, 908802294617591662);
+INSERT INTO queuectl.attempts VALUES (5, 3, 1, 1795521604000000, 1795521604000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 5751811532043357037);
+INSERT INTO queuectl.attempts VALUES (6, 3, 1, 1795521604000000, 1795521604000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 2212955282108451548);
+INSERT INTO queuectl.attempts VALUES (7, 4, 1, 1795521604000000, 1795521604000000, 'cancelled', NULL, 15, 'cancelled while it ran', 'somebody', 0, 100, 5815407401834623014);
 INSERT INTO queuectl.ended_jobs VALUES (1, 'done', 'default', 'echo ''été'' | wc -c', '/srv/data', '{"LANG": "C"}', 'completed', 0, 2, 3, NULL, NULL, 'retry', NULL, 0, 1795521600000000, 1795521602000000, NULL, 1795521602000000, 1795521602000000, 0, NULL, NULL, 'host:here', NULL, NULL, NULL, '');
 INSERT INTO queuectl.ended_jobs VALUES (2, 'dead', 'default', 'true', '/', NULL, 'dead', 0, 2, 1, 0.5, NULL, 'retry', NULL, 0, 1795521602000000, 1795521604000000, NULL, 1795521604000000, 1795521604000000, NULL, 15, 'timeout: ran for over 1.5 s', 'host:here', NULL, NULL, NULL, '');
 INSERT INTO queuectl.ended_jobs VALUES (4, 'stopped', 'default', 'true', '/', NULL, 'cancelled', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, 1795521604000000, NULL, 15, 'cancelled while it ran', 'host:here', NULL, NULL, NULL, '');
 INSERT INTO queuectl.ended_jobs VALUES (8, 'off', 'default', 'true', '/', NULL, 'cancelled', 0, 0, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, NULL, 1795521604000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '');
 INSERT INTO queuectl.jobs VALUES (3, 'requeued', 'default', 'true', '/', NULL, 'failed', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, 1795521606000000, 1795521604000000, 1795521604000000, 1, NULL, 'exit status 1', 'host:here', NULL, NULL, NULL, '');
-INSERT INTO queuectl.jobs VALUES (5, 'hold', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'hold', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 7837963393550169950, NULL, '');
-INSERT INTO queuectl.jobs VALUES (6, 'retry', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', 2, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 7837963393550169950, NULL, '');
-INSERT INTO queuectl.jobs VALUES (7, 'called-off', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 7837963393550169950, 1795521604000000, '');
+INSERT INTO queuectl.jobs VALUES (5, 'hold', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'hold', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 5059031971631947485, NULL, '');
+INSERT INTO queuectl.jobs VALUES (6, 'retry', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', 2, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 5059031971631947485, NULL, '');
+INSERT INTO queuectl.jobs VALUES (7, 'called-off', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 5059031971631947485, 1795521604000000, '');
 INSERT INTO queuectl.jobs VALUES (9, 'later', 'default', 'true', '/', NULL, 'pending', 0, 0, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, 1799121600000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '');
 INSERT INTO queuectl.jobs VALUES (10, 'waiting', 'default', 'true', '/', NULL, 'pending', -5, 0, 0, NULL, 2.5, 'fail', NULL, 0, 1795521604000000, 1795521604000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '');
-INSERT INTO queuectl.queuectl_schema VALUES (3);
-INSERT INTO queuectl.workers VALUES ('gone', 'host:gone', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795553559572350, NULL, NULL, NULL, false, '');
-INSERT INTO queuectl.workers VALUES ('here', 'host:here', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795553559572350, 1795521604000000, 30, NULL, false, '');
+INSERT INTO queuectl.queuectl_schema VALUES (4);
+INSERT INTO queuectl.workers VALUES ('gone', 'host:gone', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795556956111706, NULL, NULL, NULL, false, '', 0);
+INSERT INTO queuectl.workers VALUES ('here', 'host:here', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795556956111706, 1795521604000000, 30, NULL, false, '', 0);
 SELECT pg_catalog.setval('queuectl.attempts_ended_seq', 7, true);
 SELECT pg_catalog.setval('queuectl.changes', 19, true);
 SELECT pg_catalog.setval('queuectl.jobs_seq_seq', 10, true);

@@ -1,0 +1,152 @@
+"""Settling and claiming on PostgreSQL: what is locked in which order, and answers that are lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+
+from queuectl.errors import DatabaseUnreachable
+from queuectl.storage.postgres.work import PostgresWorkerStorage
+from queuectl.storage.records import Exchange
+from tests import postgres
+from tests.contract.support import Database, Pair, ids_of
+from tests.support import wait_until
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """A database of its own."""
+    database = Database(postgres.needed().new_database())
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def pair(database: Database) -> Pair:
+    """Both sides of it, with a worker."""
+    pair = Pair(database)
+    pair.register("w")
+    return pair
+
+
+@pytest.fixture
+def work(pair: Pair) -> PostgresWorkerStorage:
+    """The worker's side."""
+    assert isinstance(pair.work, PostgresWorkerStorage)
+    return pair.work
+
+
+@contextmanager
+def transaction(database: Database, *statements: str) -> Iterator[Any]:
+    """Somebody else's, open until the block ends."""
+    db = psycopg2.connect(database.location)
+    cursor = db.cursor()
+    for statement in ("SET search_path = queuectl", *statements):
+        cursor.execute(statement)
+    yield cursor
+    db.rollback()
+    db.close()
+
+
+def in_background(action: Callable[[], object]) -> threading.Thread:
+    """Does it in a thread, and returns when the server has it wait for a lock."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    wait_until(lambda: postgres.needed().sql(WAITING) == [(1,)], "it waits for a lock")
+    return thread
+
+
+def test_an_exchange_that_waits_for_a_running_job_holds_no_waiting_one(
+    pair: Pair, database: Database
+) -> None:
+    """Who cancels several jobs locks the running one first: the other way round, each would wait for
+    the other. What is due is left alone for as long, too.
+    """
+    pair.enqueue("running")
+    claim = pair.claim_one("w")
+    pair.enqueue("ready", "due")
+    with transaction(database) as cursor:
+        cursor.execute("UPDATE jobs SET next_run_at = 1 WHERE id = 'due'")
+        cursor.connection.commit()
+        cursor.execute("SET search_path = queuectl")
+        cursor.execute("SELECT FROM jobs WHERE id = 'running' FOR UPDATE")
+        got: list[Exchange] = []
+        thread = in_background(
+            lambda: got.append(pair.work.exchange("w", [pair.settlement(claim)], 5))
+        )
+        cursor.execute("SELECT id FROM jobs WHERE id <> 'running' FOR UPDATE NOWAIT")
+        assert len(cursor.fetchall()) == 2
+        cursor.connection.rollback()
+        thread.join()
+    assert ids_of(got[0].claims) == ["ready", "due"]
+    assert got[0].refused == []
+    assert pair.state("running") == "completed"
+
+
+@pytest.mark.parametrize("found_by", ["exchange", "outlook", "unregister"])
+def test_a_claim_whose_answer_was_lost_is_returned(
+    pair: Pair, work: PostgresWorkerStorage, monkeypatch: pytest.MonkeyPatch, found_by: str
+) -> None:
+    """A commit that succeeded and was never heard of leaves no job with a worker that does not know:
+    it is looked for by whatever the worker does next.
+    """
+    pair.register("other")
+    pair.enqueue("a", "b")
+    fetch = work._db.fetch
+
+    def lose_the_answer(query: str, values: Any = None) -> list[tuple[Any, ...]]:
+        fetch(query, values)
+        work._db.close()
+        raise DatabaseUnreachable("the network is gone")
+
+    monkeypatch.setattr(work._db, "fetch", lose_the_answer)
+    with pytest.raises(DatabaseUnreachable):
+        work.exchange("w", [], 1)
+    monkeypatch.undo()
+    assert pair.state("a") == "processing"
+    if found_by == "exchange":
+        assert work.exchange("w", [], 0) == Exchange([], [])
+    elif found_by == "outlook":
+        assert work.outlook("w").ready
+    else:
+        work.unregister("w")
+        assert [worker.id for worker in work.workers()] == ["other"]
+    assert ids_of(pair.claim("other", 9)) == ["a", "b"]
+    assert pair.job("a").attempts == 1
+
+
+def test_a_claim_that_was_on_its_way_when_it_was_looked_for_does_nothing(
+    pair: Pair, work: PostgresWorkerStorage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network was cut while the server had it wait. The worker has connected anew and has found
+    nothing: what then comes through claims no job that nobody would know of.
+    """
+    pair.enqueue("a")
+    late: list[threading.Thread] = []
+
+    def send_and_be_cut_off(query: str, values: Any) -> list[tuple[Any, ...]]:
+        def server_has_it() -> None:
+            db = psycopg2.connect(database.location)
+            db.autocommit = True
+            db.cursor().execute(f"SET LOCAL search_path = queuectl; {query}", values)
+            db.close()
+
+        late.append(in_background(server_has_it))
+        raise DatabaseUnreachable("the network is gone")
+
+    with transaction(database, "LOCK TABLE jobs IN SHARE ROW EXCLUSIVE MODE"):
+        monkeypatch.setattr(work._db, "fetch", send_and_be_cut_off)
+        with pytest.raises(DatabaseUnreachable):
+            work.exchange("w", [], 1)
+        monkeypatch.undo()
+        work.outlook("w")
+    late[0].join()
+    assert pair.state("a") == "pending"
+    assert ids_of(pair.claim("w")) == ["a"]
