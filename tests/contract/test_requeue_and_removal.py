@@ -214,6 +214,20 @@ def test_prune_works_in_batches(pair: Pair) -> None:
     assert pair.ids() == ["waiting"]
 
 
+def test_prune_finds_what_ended_between_its_batches(pair: Pair) -> None:
+    """A job that came early and ends late is not passed over, wherever the last batch stopped."""
+    pair.register("w")
+    pair.enqueue("early", "a", "b", "c")
+    early, *others = pair.claim("w", 4)
+    pair.work.exchange("w", [pair.settlement(claim) for claim in others], 0)
+    pair.clock.go_on(1)
+    removed = pair.jobs.prune([State.COMPLETED], None, 2)
+    assert len(removed) == 2
+    pair.settle("w", early)
+    removed += pair.jobs.prune([State.COMPLETED], None, 2)
+    assert sorted(removed) == ["a", "b", "c", "early"]
+
+
 def test_a_job_cancelled_before_it_started_is_pruned_too(pair: Pair) -> None:
     """A job that its worker gave back because it was called off grows old like every other."""
     pair.register("w")

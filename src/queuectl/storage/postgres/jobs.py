@@ -39,6 +39,9 @@ class PostgresJobStorage:
     def __init__(self, location: str, *, create: bool) -> None:
         self._db = Connection(location, create=create)
         self.created = self._db.created
+        self._pruning: tuple[tuple[State, ...], int | None] | None = None
+        self._pruned_to = 0
+        """How far the batches of one pruning have come."""
 
     def close(self) -> None:
         self._db.close()
@@ -235,11 +238,19 @@ class PostgresJobStorage:
         batch: int,
         remove_output: Callable[[Sequence[str]], object] | None = None,
     ) -> list[str]:
+        what = (tuple(states), before)
+        after = self._pruned_to if what == self._pruning else 0
         values = {"states": [s.value for s in states], "before": before, "most": batch}
         with self._db.transaction():
-            pruned = [job_id for (job_id,) in self._db.fetch(sql.PRUNE, values)]
+            rows = self._db.fetch(sql.PRUNE, {**values, "after": after})
+            if after and len(rows) < batch:  # Has one with a lower number ended meanwhile?
+                values["most"] = batch - len(rows)
+                rows += self._db.fetch(sql.PRUNE, {**values, "after": 0})
+            pruned = [job_id for job_id, _ in rows]
             if remove_output is not None and pruned:
                 remove_output(pruned)
+        self._pruning = what if len(rows) == batch else None
+        self._pruned_to = max((seq for _, seq in rows), default=0)
         return pruned
 
     def count_prunable(self, states: Sequence[State], before: int | None) -> int:

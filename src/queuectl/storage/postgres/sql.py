@@ -136,13 +136,15 @@ PRUNABLE = """
 state = ANY(%(states)s) AND (%(before)s::bigint IS NULL OR finished_at < %(before)s::bigint)
 """
 
+# Each batch begins where the one before it ended: at the beginning are the rows that are dead by now.
 PRUNE = f"""
-WITH chosen AS (SELECT seq FROM ended_jobs WHERE {PRUNABLE} LIMIT %(most)s FOR UPDATE SKIP LOCKED),
+WITH chosen AS (SELECT seq FROM ended_jobs WHERE {PRUNABLE} AND seq > %(after)s ORDER BY seq
+                LIMIT %(most)s FOR UPDATE SKIP LOCKED),
 gone AS (DELETE FROM ended_jobs USING chosen WHERE ended_jobs.seq = chosen.seq
          RETURNING ended_jobs.seq, id),
 runs AS (DELETE FROM attempts USING gone WHERE attempts.seq = gone.seq),
 written AS (DELETE FROM output USING gone WHERE output.seq = gone.seq)
-SELECT id FROM gone
+SELECT id, seq FROM gone
 """
 
 # ---- running jobs -------------------------------------------------------------------------
