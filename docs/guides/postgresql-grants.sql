@@ -16,3 +16,6 @@ GRANT INSERT ON jobs TO queue_producer;
 -- The version of the tables is the owner's to write. What was recorded of an attempt is never changed.
 GRANT INSERT, UPDATE, DELETE ON jobs, ended_jobs, output, workers TO queue_worker;
 GRANT INSERT, DELETE ON attempts TO queue_worker;
+
+-- Where claims begin while somebody holds a transaction open.
+GRANT UPDATE ON SEQUENCE front, front_until TO queue_worker;

@@ -137,7 +137,7 @@ def rescue_lost(
     patience.begin_round(clock.ticks())
     logs = JobLogs(Workspace(database).logs)
     rescues = []
-    for worker in storage.workers():
+    for worker in storage.workers(count_running=False):
         if worker.id == except_for:
             continue
         health = processes.health_of(worker, me, clock.now())

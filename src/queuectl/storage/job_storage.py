@@ -228,8 +228,10 @@ class WorkerStorage(Protocol):
         tags, for each set of tags that they require.
         """
 
-    def workers(self) -> list[WorkerRecord]:
-        """The registered workers, oldest first."""
+    def workers(self, *, count_running: bool = True) -> list[WorkerRecord]:
+        """The registered workers, oldest first. Who does not need to know how many jobs each holds says
+        so: a database for which counting is work leaves it at 0.
+        """
 
     def give_up(self, worker_id: str, heartbeat_at: int) -> bool:
         """Fences a worker, unless it has given another sign of life than the one seen last, at

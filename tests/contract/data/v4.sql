@@ -59,6 +59,18 @@ CREATE TABLE queuectl.ended_jobs (
     cancel_requested_at bigint,
     requires text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C"
 );
+CREATE SEQUENCE queuectl.front
+    START WITH -9223372036854775808
+    INCREMENT BY 1
+    MINVALUE -9223372036854775808
+    NO MAXVALUE
+    CACHE 1;
+CREATE SEQUENCE queuectl.front_until
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
 CREATE TABLE queuectl.jobs (
     seq bigint NOT NULL,
     id text NOT NULL COLLATE pg_catalog."C",
@@ -135,28 +147,30 @@ CREATE TABLE queuectl.workers (
     tags text DEFAULT ''::text NOT NULL,
     epoch integer DEFAULT 0 NOT NULL
 );
-INSERT INTO queuectl.attempts VALUES (1, 1, 1, 1795521600000000, 1795521600000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 6460881166345803686);
-INSERT INTO queuectl.attempts VALUES (2, 1, 2, 1795521602000000, 1795521602000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 1358450803317332861);
-INSERT INTO queuectl.attempts VALUES (3, 2, 1, 1795521602000000, 1795521602000000, 'failed', NULL, 11, 'killed by SIGSEGV (signal 11)', 'somebody', 0, 100, 8107659715384107866);
-INSERT INTO queuectl.attempts VALUES (4, 2, 2, 1795521604000000, 1795521604000000, 'timeout', NULL, 15, 'timeout: ran for over 1.5 s', 'somebody', 0, 100, 908802294617591662);
-INSERT INTO queuectl.attempts VALUES (5, 3, 1, 1795521604000000, 1795521604000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 5751811532043357037);
-INSERT INTO queuectl.attempts VALUES (6, 3, 1, 1795521604000000, 1795521604000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 2212955282108451548);
-INSERT INTO queuectl.attempts VALUES (7, 4, 1, 1795521604000000, 1795521604000000, 'cancelled', NULL, 15, 'cancelled while it ran', 'somebody', 0, 100, 5815407401834623014);
+INSERT INTO queuectl.attempts VALUES (1, 1, 1, 1795521600000000, 1795521600000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 847345060327093730);
+INSERT INTO queuectl.attempts VALUES (2, 1, 2, 1795521602000000, 1795521602000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 2825968301285304357);
+INSERT INTO queuectl.attempts VALUES (3, 2, 1, 1795521602000000, 1795521602000000, 'failed', NULL, 11, 'killed by SIGSEGV (signal 11)', 'somebody', 0, 100, 3085442582322633441);
+INSERT INTO queuectl.attempts VALUES (4, 2, 2, 1795521604000000, 1795521604000000, 'timeout', NULL, 15, 'timeout: ran for over 1.5 s', 'somebody', 0, 100, 5554823560092936503);
+INSERT INTO queuectl.attempts VALUES (5, 3, 1, 1795521604000000, 1795521604000000, 'succeeded', 0, NULL, NULL, 'somebody', 0, 100, 5057030890992272352);
+INSERT INTO queuectl.attempts VALUES (6, 3, 1, 1795521604000000, 1795521604000000, 'failed', 1, NULL, 'exit status 1', 'somebody', 0, 100, 7288717512815213843);
+INSERT INTO queuectl.attempts VALUES (7, 4, 1, 1795521604000000, 1795521604000000, 'cancelled', NULL, 15, 'cancelled while it ran', 'somebody', 0, 100, 1876699369911012226);
 INSERT INTO queuectl.ended_jobs VALUES (1, 'done', 'default', 'echo ''été'' | wc -c', '/srv/data', '{"LANG": "C"}', 'completed', 0, 2, 3, NULL, NULL, 'retry', NULL, 0, 1795521600000000, 1795521602000000, NULL, 1795521602000000, 1795521602000000, 0, NULL, NULL, 'host:here', NULL, NULL, NULL, '');
 INSERT INTO queuectl.ended_jobs VALUES (2, 'dead', 'default', 'true', '/', NULL, 'dead', 0, 2, 1, 0.5, NULL, 'retry', NULL, 0, 1795521602000000, 1795521604000000, NULL, 1795521604000000, 1795521604000000, NULL, 15, 'timeout: ran for over 1.5 s', 'host:here', NULL, NULL, NULL, '');
 INSERT INTO queuectl.ended_jobs VALUES (4, 'stopped', 'default', 'true', '/', NULL, 'cancelled', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, 1795521604000000, NULL, 15, 'cancelled while it ran', 'host:here', NULL, NULL, NULL, '');
 INSERT INTO queuectl.ended_jobs VALUES (8, 'off', 'default', 'true', '/', NULL, 'cancelled', 0, 0, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, NULL, 1795521604000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '');
 INSERT INTO queuectl.jobs VALUES (3, 'requeued', 'default', 'true', '/', NULL, 'failed', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, 1795521606000000, 1795521604000000, 1795521604000000, 1, NULL, 'exit status 1', 'host:here', NULL, NULL, NULL, '');
-INSERT INTO queuectl.jobs VALUES (5, 'hold', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'hold', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 5059031971631947485, NULL, '');
-INSERT INTO queuectl.jobs VALUES (6, 'retry', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', 2, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 5059031971631947485, NULL, '');
-INSERT INTO queuectl.jobs VALUES (7, 'called-off', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 5059031971631947485, 1795521604000000, '');
+INSERT INTO queuectl.jobs VALUES (5, 'hold', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'hold', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 1275634332057439477, NULL, '');
+INSERT INTO queuectl.jobs VALUES (6, 'retry', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', 2, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 1275634332057439477, NULL, '');
+INSERT INTO queuectl.jobs VALUES (7, 'called-off', 'default', 'true', '/', NULL, 'processing', 0, 1, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, NULL, 1795521604000000, NULL, NULL, NULL, NULL, 'host:gone', 'gone', 1275634332057439477, 1795521604000000, '');
 INSERT INTO queuectl.jobs VALUES (9, 'later', 'default', 'true', '/', NULL, 'pending', 0, 0, 3, NULL, NULL, 'retry', NULL, 0, 1795521604000000, 1795521604000000, 1799121600000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '');
 INSERT INTO queuectl.jobs VALUES (10, 'waiting', 'default', 'true', '/', NULL, 'pending', -5, 0, 0, NULL, 2.5, 'fail', NULL, 0, 1795521604000000, 1795521604000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '');
 INSERT INTO queuectl.queuectl_schema VALUES (4);
-INSERT INTO queuectl.workers VALUES ('gone', 'host:gone', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795556956111706, NULL, NULL, NULL, false, '', 0);
-INSERT INTO queuectl.workers VALUES ('here', 'host:here', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795556956111706, 1795521604000000, 30, NULL, false, '', 0);
+INSERT INTO queuectl.workers VALUES ('gone', 'host:gone', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795557481217033, NULL, NULL, NULL, false, '', 0);
+INSERT INTO queuectl.workers VALUES ('here', 'host:here', 'host', 'boot', 'pid:[1]', 4000000, '1', 2, 'foreground', 1795521600000000, 1795521600000000, 30, 1795557481217033, 1795521604000000, 30, NULL, false, '', 0);
 SELECT pg_catalog.setval('queuectl.attempts_ended_seq', 7, true);
 SELECT pg_catalog.setval('queuectl.changes', 19, true);
+SELECT pg_catalog.setval('queuectl.front', -9223372036854775808, false);
+SELECT pg_catalog.setval('queuectl.front_until', 1, false);
 SELECT pg_catalog.setval('queuectl.jobs_seq_seq', 10, true);
 ALTER TABLE ONLY queuectl.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (ended);
@@ -175,7 +189,8 @@ ALTER TABLE ONLY queuectl.workers
 CREATE INDEX attempts_by_job ON queuectl.attempts USING btree (seq);
 CREATE INDEX ended_jobs_by_state ON queuectl.ended_jobs USING btree (state, seq);
 CREATE INDEX jobs_by_state ON queuectl.jobs USING btree (state, seq);
+CREATE INDEX jobs_cancelling ON queuectl.jobs USING btree (worker_id) WHERE (cancel_requested_at IS NOT NULL);
 CREATE INDEX jobs_held ON queuectl.jobs USING btree (worker_id) WHERE (worker_id IS NOT NULL);
-CREATE INDEX jobs_ready ON queuectl.jobs USING btree (queue, requires, priority DESC, seq) WHERE ((state = ANY (ARRAY['pending'::text, 'failed'::text])) AND (next_run_at IS NULL));
+CREATE INDEX jobs_ready ON queuectl.jobs USING btree (queue, requires, ((- priority)), seq) WHERE ((state = ANY (ARRAY['pending'::text, 'failed'::text])) AND (next_run_at IS NULL));
 CREATE INDEX jobs_retrying ON queuectl.jobs USING btree (requires) WHERE ((state = 'failed'::text) AND (next_run_at IS NOT NULL));
 CREATE INDEX jobs_scheduled ON queuectl.jobs USING btree (next_run_at) WHERE (next_run_at IS NOT NULL);

@@ -27,7 +27,7 @@ class FakeStorage:
     def rebase_retries(self) -> int:
         return 0
 
-    def workers(self) -> list[object]:
+    def workers(self, *, count_running: bool = True) -> list[object]:
         self.looks += 1
         return []
 

@@ -33,7 +33,7 @@ class FakeStorage:
         self.fenced_at = fenced_at
         self.held = held or claim()
 
-    def workers(self) -> list[WorkerRecord]:
+    def workers(self, *, count_running: bool = True) -> list[WorkerRecord]:
         me = processes.this_process()
         return [
             WorkerRecord(
@@ -122,7 +122,7 @@ def test_the_logs_of_another_machine_do_not_tell(tmp_path: Path, differs: str) -
         "process_space": me.process_space,
     }
     elsewhere = worker._replace(**{**mine, differs: "there"}, lease_is_shared=True)
-    storage.workers = lambda: [elsewhere]  # type: ignore[method-assign]
+    storage.workers = lambda **_: [elsewhere]  # type: ignore[method-assign]
     ((_, verdict),) = one_round(storage, tmp_path)[0].jobs
     assert verdict.state == "dead"
 

@@ -151,6 +151,10 @@ SELECT id, seq FROM gone
 
 _READY = f"queue = '{QUEUE}' AND state IN ({_states(sources('claim'))}) AND next_run_at IS NULL"
 
+# A worker that knows where the first one is need not look before it: see front.py.
+_IN_ORDER = "ORDER BY (-priority), seq"
+_FROM_FRONT = "(-priority, seq) >= (%(from_rank)s, %(from_seq)s)"
+
 _RETRYING = f"state = '{State.FAILED}' AND next_run_at IS NOT NULL"
 
 
@@ -186,6 +190,12 @@ AND EXISTS (SELECT 1 FROM workers WHERE id = %(worker_id)s AND fenced_at IS NULL
 
 # A shared lock on the worker's row, so that a fence waits for what is under way, and what comes
 # after the fence sees it.
+DEAD_ROWS = "SELECT pg_stat_get_dead_tuples('jobs'::regclass)"
+
+SET_FRONT = "SELECT setval('front', %s)"
+
+SET_FRONT_UNTIL = "SELECT setval('front_until', %s)"
+
 FENCE = """
 UPDATE workers SET fenced_at = %(now)s WHERE id = %(worker_id)s AND fenced_at IS NULL
 """
@@ -194,7 +204,11 @@ _WORKER = "SELECT name, fenced_at, tags FROM workers WHERE id = %(worker_id)s"
 
 STANDING = f"{_WORKER} FOR SHARE"
 
-_STANDING = f"standing AS MATERIALIZED ({_WORKER} AND epoch = %(epoch)s FOR SHARE)"
+_STANDING = """
+standing AS MATERIALIZED (
+  SELECT name, fenced_at, clock_timestamp() AS began FROM workers
+  WHERE id = %(worker_id)s AND epoch = %(epoch)s FOR SHARE)
+"""
 
 # An exchange whose answer was lost may still be on its way. If it comes behind this it does nothing;
 # if it came before, what it claimed is seen from here on.
@@ -205,8 +219,8 @@ UPDATE workers SET epoch = %(epoch)s WHERE id = %(worker_id)s AND fenced_at IS N
 _STANDS = "EXISTS (SELECT 1 FROM standing WHERE fenced_at IS NULL)"
 
 _FIRST = f"""
-SELECT seq, priority FROM jobs WHERE {_READY} AND requires = {{}} AND {_STANDS}
-ORDER BY priority DESC, seq LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
+SELECT seq, priority FROM jobs WHERE {_READY} AND requires = {{}} AND {_FROM_FRONT} AND {_STANDS}
+{_IN_ORDER} LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
 """
 
 _READY_WITHOUT_TAGS = "ready AS MATERIALIZED (" + _FIRST.format("''") + ")"
@@ -219,15 +233,17 @@ first AS MATERIALIZED (
   SELECT found.* FROM ready_requirements
   CROSS JOIN LATERAL ({_FIRST.format("ready_requirements.requires")}) AS found
   WHERE {_met("%(tags)s")}),
-ready AS MATERIALIZED (SELECT seq FROM first ORDER BY priority DESC, seq LIMIT %(wanted)s)
+ready AS MATERIALIZED (SELECT seq FROM first {_IN_ORDER} LIMIT %(wanted)s)
 """
 
+# `walked` is when all of them were found, before the first of them is written.
 _CLAIMED = f"""
+walked AS MATERIALIZED (SELECT clock_timestamp() AS ended, count(*) FROM ready),
 claimed AS (
   UPDATE jobs SET state = '{State.PROCESSING}', attempts = attempts + 1, claim_token = %(token)s,
          worker_id = %(worker_id)s, worker = standing.name, started_at = %(now)s,
          finished_at = NULL, exit_code = NULL, signal = NULL, error = NULL, updated_at = %(now)s
-  FROM ready, standing WHERE jobs.seq = ready.seq
+  FROM ready, walked, standing WHERE jobs.seq = ready.seq
   RETURNING jobs.seq, id, command, cwd, env, attempts, max_retries, backoff_base, timeout, on_lost,
             max_losses, losses, claim_token, jobs.priority)
 """
@@ -305,18 +321,26 @@ SELECT set_config('queuectl.settled', coalesce(string_agg(n::text, ','), ''), tr
 
 _TOLD = """
 (SELECT last_value FROM changes), (SELECT fenced_at IS NULL FROM standing),
-current_setting('queuectl.settled', true)
+current_setting('queuectl.settled', true),
+(SELECT last_value FROM front), (SELECT last_value FROM front_until)
 """
 
-SETTLED = f"WITH {_STANDING} SELECT {_TOLD}"
-"""The counter of changes, whether the worker stands, and the `n` of what was settled."""
+SETTLED = f"WITH {_STANDING} SELECT {_TOLD}, 0"
+"""The counter of changes, whether the worker stands, the `n` of what was settled, where the front is
+and until when, and how long it took to find the jobs, in seconds.
+"""
+
+TOLD_COLUMNS = 6
 
 
 def _claim(ready: str) -> str:
     return f"""
     WITH RECURSIVE {_STANDING}, {ready}, {_CLAIMED}
-    SELECT NULL::bigint, NULL::boolean, NULL::text, claimed.* FROM claimed UNION ALL
-    SELECT {_TOLD}{", NULL" * 14}
+    SELECT NULL::bigint, NULL::boolean, NULL::text, NULL::bigint, NULL::bigint, NULL::double precision,
+           claimed.* FROM claimed UNION ALL
+    SELECT {_TOLD},
+           (SELECT extract(epoch FROM walked.ended - standing.began)::double precision
+            FROM standing, walked){", NULL" * 14}
     """
 
 
@@ -382,7 +406,7 @@ _OUTLOOK = f"""
 {{}}
 SELECT (SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL),
        {{}},
-       EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}'
+       {{}} EXISTS (SELECT 1 FROM jobs WHERE state = '{State.PROCESSING}'
                AND id IS DISTINCT FROM %(inside)s AND {{}}),
        {{}},
        (SELECT json_agg(json_build_array(claim_token, seq)) FROM jobs
@@ -391,12 +415,21 @@ SELECT (SELECT min(next_run_at) FROM jobs WHERE next_run_at IS NOT NULL),
 FROM (SELECT 1) AS one LEFT JOIN workers ON workers.id = %(worker_id)s
 """
 
+# Sorted, so that the index is used: the first rows of the table may be dead ones.
+_ANY = f"SELECT 1 FROM jobs WHERE {_READY} AND requires = ''"
+_ANY_FROM_FRONT = f"EXISTS ({_ANY} AND {_FROM_FRONT} {_IN_ORDER} LIMIT 1)"
+
 # What requires none comes first: looked for in this order, whatever the statistics say, it is found
 # with one seek, or is not there.
 _SOME_FOR_ALL = "(SELECT requires = '' FROM jobs WHERE {} ORDER BY requires LIMIT 1)"
 
+# What is found at the front spares the looks that would walk over all that is dead.
 OUTLOOK_WITHOUT_TAGS = _OUTLOOK.format(
-    "", _SOME_FOR_ALL.format(_READY), "requires = ''", _SOME_FOR_ALL.format(_RETRYING)
+    "",
+    f"CASE WHEN {_ANY_FROM_FRONT} THEN true ELSE EXISTS ({_ANY} {_IN_ORDER} LIMIT 1) END",
+    f"{_ANY_FROM_FRONT} OR",
+    "requires = ''",
+    _SOME_FOR_ALL.format(_RETRYING),
 )
 
 _TAGS = "coalesce(workers.tags, '')"
@@ -404,6 +437,7 @@ _TAGS = "coalesce(workers.tags, '')"
 OUTLOOK = _OUTLOOK.format(
     f"WITH RECURSIVE {_READY_REQUIREMENTS}, {_RETRYING_REQUIREMENTS}",
     f"EXISTS (SELECT 1 FROM ready_requirements WHERE {_met(_TAGS)})",
+    "",
     _met(_TAGS),
     f"EXISTS (SELECT 1 FROM retrying_requirements WHERE {_met(_TAGS)})",
 )
@@ -439,9 +473,13 @@ UPDATE workers SET heartbeat_at = %s, lease_seconds = %s, lease_ends_at = %s
 WHERE id = %s AND fenced_at IS NULL RETURNING {NOW}
 """
 
-LIST_WORKERS = """
+_LIST_WORKERS = """
 SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,
        heartbeat_at, lease_seconds, lease_ends_at, stop_requested_at, fenced_at,
-       (SELECT count(*) FROM jobs WHERE worker_id = workers.id), tags
+       {}, tags
 FROM workers ORDER BY started_at, id
 """
+
+LIST_WORKERS = _LIST_WORKERS.format("(SELECT count(*) FROM jobs WHERE worker_id = workers.id)")
+
+LIST_WORKERS_UNCOUNTED = _LIST_WORKERS.format("0")

@@ -9,9 +9,10 @@ from queuectl.errors import DatabaseError
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.tags import beyond, by_requirement, unpacked
 from queuectl.storage import refusals
-from queuectl.storage.postgres import sql
+from queuectl.storage.postgres import front, sql
 from queuectl.storage.postgres.clock import DatabaseClock
 from queuectl.storage.postgres.connection import Connection
+from queuectl.storage.postgres.front import HEAD, Front, bounds, place
 from queuectl.storage.postgres.watch import ChangeWatch
 from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 from queuectl.storage.rows import worker_record
@@ -40,6 +41,7 @@ class PostgresWorkerStorage:
         self.clock = clock or self._db.clock
         self._latest: str | None = None
         self._watch: ChangeWatch | None = None
+        self._front = Front()
         self._unanswered: list[int] = []
         """The tokens of claims of which it is not known whether they were committed."""
         self._tags: dict[str, str] = {}
@@ -82,9 +84,27 @@ class PostgresWorkerStorage:
 
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         self._return_unknown(worker_id)
+        tags = self._tags_of(worker_id) if wanted > 0 else ""
+        where = HEAD if tags or wanted <= 0 else self._front.begin(self.clock.now())
+        exchange = self._exchange(worker_id, settlements, wanted, tags, where)
+        if where != HEAD and not exchange.claims:
+            # What came in before the front waits no longer than there is other work.
+            found = self._exchange(worker_id, [], wanted, tags, HEAD)
+            exchange = exchange._replace(claims=found.claims)
+        if settlements and not exchange.claims:
+            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
+        return exchange
+
+    def _exchange(
+        self,
+        worker_id: str,
+        settlements: Sequence[Settlement],
+        wanted: int,
+        tags: str,
+        where: int,
+    ) -> Exchange:
         token = _new_token()
         now = self.clock.now()
-        tags = self._tags_of(worker_id) if wanted > 0 else ""
         values = {
             "told": _told(settlements, now),
             "wanted": wanted,
@@ -94,6 +114,7 @@ class PostgresWorkerStorage:
             "tags": tags,
             "now": now,
             "most": _PROMOTED_AT_ONCE,
+            **bounds(where),
         }
         query = sql.SETTLED
         if wanted > 0:
@@ -101,13 +122,16 @@ class PostgresWorkerStorage:
         if settlements:
             query = f"{sql.SETTLE_FIRST}; {query}"
         parts = [s.output for s in settlements if s.output is not None]
+        leads = wanted > 0 and not tags and where == HEAD and self._front.is_somebodys_turn(now)
+        if leads:
+            self._db.fetch(sql.SET_FRONT_UNTIL, (now + int(front.WALKING_SECONDS * 1e6),))
         try:
             if parts:
                 with self._db.transaction():
                     self._keep(worker_id, parts)  # While the jobs are still this worker's.
-                    rows, settled = self._ask(query, values)
+                    rows, settled, walked = self._ask(query, values)
             else:
-                rows, settled = self._ask(query, values)
+                rows, settled, walked = self._ask(query, values)
         except DatabaseError:
             if wanted > 0:
                 self._unanswered.append(token)
@@ -115,19 +139,47 @@ class PostgresWorkerStorage:
         refused = [s.claim for n, s in enumerate(settlements) if n not in settled]
         # RETURNING gives the rows in any order.
         rows.sort(key=lambda row: (-row[13], row[0]))
-        if settlements and not rows:
-            self._ring()  # It may have been what others wait for: the last one, or a retry to come.
+        if wanted > 0 and not tags:
+            found = place(rows[0][13], rows[0][0]) if rows else None
+            self._mind_the_front(where, found, walked, leads=leads)
         return Exchange([Claim._make(row[:13]) for row in rows], refused)
 
-    def _ask(self, query: str, values: dict[str, object]) -> tuple[list[Any], set[int]]:
-        """The rows of the claims, and the numbers of the settlements that count. Raises WorkerFenced
-        when the worker has been given up for lost.
+    def _ask(self, query: str, values: dict[str, object]) -> tuple[list[Any], set[int], float]:
+        """The rows of the claims, the numbers of the settlements that count, and the seconds that it
+        took to find jobs. Raises WorkerFenced when the worker has been given up for lost.
         """
-        *claims, (counter, stands, settled, *_) = self._db.fetch(query, values)
+        *claims, told = self._db.fetch(query, values)
+        counter, stands, settled, where, until, walked = told[: sql.TOLD_COLUMNS]
         if not stands:
             raise refusals.fenced()
         self._db.fresh_counter = counter
-        return [row[3:] for row in claims], {int(n) for n in (settled or "").split(",") if n}
+        self._front.hear(where, until)
+        counted = {int(n) for n in (settled or "").split(",") if n}
+        return [row[sql.TOLD_COLUMNS :] for row in claims], counted, walked or 0
+
+    def _mind_the_front(self, where: int, found: int | None, walked: float, *, leads: bool) -> None:
+        """Leaves word of where a claim found its first job, and of how long that took, if that is
+        worth it. It is only advice: what goes wrong here changes nothing of the claim.
+        """
+        is_slow = walked >= front.SLOW_SECONDS
+        try:
+            if where != HEAD and found is not None:
+                self._front.advance(found)
+                if is_slow:
+                    self._db.fetch(sql.SET_FRONT, (found,))
+            elif is_slow and found is not None and self._is_full_of_dead():
+                until = front.until(self.clock.now(), walked)
+                self._db.fetch(f"{sql.SET_FRONT}; {sql.SET_FRONT_UNTIL}", (found, until))
+                self._front.hear(found, until)
+            elif leads:
+                self._db.fetch(sql.SET_FRONT_UNTIL, (front.NOBODYS,))
+                self._front.hear(HEAD, front.NOBODYS)
+        except DatabaseError:
+            pass
+
+    def _is_full_of_dead(self) -> bool:
+        [(dead,)] = self._db.fetch(sql.DEAD_ROWS)
+        return bool(dead >= front.MANY_DEAD)
 
     def _tags_of(self, worker_id: str) -> str:
         found = self._tags.get(worker_id)
@@ -196,7 +248,8 @@ class PostgresWorkerStorage:
         now = self.clock.now()
         # Each takes a while to plan.
         query = sql.OUTLOOK_WITHOUT_TAGS if self._tags.get(worker_id) == "" else sql.OUTLOOK
-        [row] = self._db.fetch(query, {"worker_id": worker_id, "inside": inside})
+        values = {"worker_id": worker_id, "inside": inside, **bounds(self._front.begin(now))}
+        [row] = self._db.fetch(query, values)
         next_due_at, ready, running, retrying, cancelling, stop_requested_at, timeout, fenced = row
         ready = ready or (next_due_at is not None and next_due_at <= now)
         return Outlook(
@@ -216,8 +269,8 @@ class PostgresWorkerStorage:
 
     # ---- other workers
 
-    def workers(self) -> list[WorkerRecord]:
-        rows = self._db.fetch(sql.LIST_WORKERS)
+    def workers(self, *, count_running: bool = True) -> list[WorkerRecord]:
+        rows = self._db.fetch(sql.LIST_WORKERS if count_running else sql.LIST_WORKERS_UNCOUNTED)
         now = self.clock.shared()
         return [worker_record(row, now)._replace(lease_is_shared=True) for row in rows]
 

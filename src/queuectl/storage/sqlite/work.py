@@ -197,7 +197,7 @@ class SqliteWorkerStorage:
 
     # ---- other workers
 
-    def workers(self) -> list[WorkerRecord]:
+    def workers(self, *, count_running: bool = True) -> list[WorkerRecord]:
         with translated(self.path):
             rows = fetch(self._db, sql.LIST_WORKERS)
         ticks = self.clock.shared()
