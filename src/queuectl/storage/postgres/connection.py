@@ -50,6 +50,19 @@ _OPTIONS: dict[str, Any] = {
 _COPIED_AT_ONCE = 64 * 1024
 """Bytes: the server begins with them while the next ones are made."""
 
+_PINNED = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""For who takes a few jobs out of many, again and again: the indexes are used whatever the statistics
+say, which are wrong as often as a table that fills and empties is looked at. Where there is no
+other way the server takes one of these all the same, and would think it so dear that it compiles it.
+"""
+
 IDLE_SECONDS = 10.0
 """How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
 middle of one would else keep its rows locked until the server's kernel misses it, two hours later.
@@ -61,9 +74,10 @@ class Connection:
 
     Raises QueueNotFound when there is no queue there and `create` is false, and a DatabaseError when
     the database cannot be used. A connection that was lost is made again when it is next needed.
+    `pinned` is for workers: see `_PINNED`.
     """
 
-    def __init__(self, location: str, *, create: bool = False) -> None:
+    def __init__(self, location: str, *, create: bool = False, pinned: bool = False) -> None:
         url = Url(location)
         self.schema = url.schema or SCHEMA
         self.shown = identity(location)
@@ -73,9 +87,12 @@ class Connection:
         quoted = quote(self.schema)
         # Nobody else's table or temporary table is taken for ours. A commit is on the disk before
         # it is reported, whatever the server's own setting.
-        self._setting = (
-            f"SET LOCAL search_path = {quoted}, pg_temp; SET LOCAL synchronous_commit = "
-        )
+        settings = {"search_path": f"{quoted}, pg_temp", **(_PINNED if pinned else {})}
+        pairs = [
+            f"set_config({literal(name)}, {literal(value)}, true)"
+            for name, value in settings.items()
+        ]
+        self._setting = f"SELECT {', '.join(pairs)}, set_config('synchronous_commit', "
         self._counter = f"SELECT last_value FROM {quoted}.changes"
         self._before_next = ""
         self._in_transaction = False
@@ -145,7 +162,7 @@ class Connection:
         """As `fetch`, for what may be lost again when the server crashes, and waits for no disk."""
         with self._translated():
             cursor = self._ready().cursor()
-            _execute(cursor, f"{self._setting}off; ", query, values)
+            _execute(cursor, f"{self._setting}'off', true); ", query, values)
             return cursor.fetchall() if cursor.description else []
 
     def _run(self, query: str, values: Values) -> psycopg2.extensions.cursor:
@@ -153,7 +170,7 @@ class Connection:
             before, self._before_next = self._before_next, ""
             cursor = self._db.cursor()
         else:
-            before = f"{self._setting}on; "
+            before = f"{self._setting}'on', true); "
             cursor = self._ready().cursor()
         _execute(cursor, before, query, values)
         return cursor
@@ -177,7 +194,7 @@ class Connection:
         """Has the next statement begin a transaction, in the same round trip."""
         self._ready()
         self._before_next = (
-            f"{how}; {self._setting}on; "
+            f"{how}; {self._setting}'on', true); "
             f"SET LOCAL idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}; "
         )
         self._in_transaction = True
@@ -303,6 +320,11 @@ def _only(cursor: psycopg2.extensions.cursor) -> int:
 def _execute(cursor: psycopg2.extensions.cursor, before: str, query: str, values: Values) -> None:
     # Several statements sent together are one transaction, unless they say otherwise.
     cursor.execute((before if values is None else before.replace("%", "%%")) + query, values)
+
+
+def literal(text: str) -> str:
+    """A text as SQL has it, whatever a server takes a backslash for."""
+    return " E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def quote(name: str) -> str:

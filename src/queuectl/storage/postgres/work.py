@@ -37,7 +37,7 @@ class PostgresWorkerStorage:
     keeps_output = True
 
     def __init__(self, location: str, clock: Clock | None) -> None:
-        self._db = Connection(location)
+        self._db = Connection(location, pinned=True)
         self.clock = clock or self._db.clock
         self._latest: str | None = None
         self._watch: ChangeWatch | None = None
