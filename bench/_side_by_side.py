@@ -94,6 +94,7 @@ class Plan(NamedTuple):
     quick: bool
     scratch: Scratch
     asked_rounds: int | None = None
+    asked_minutes: float | None = None
 
     def rounds(self, usual: int) -> int:
         """How many rounds to go: as asked for, or `usual`, or a few when it is to be quick."""
@@ -103,6 +104,12 @@ class Plan(NamedTuple):
 
     def size(self, usual: int, quick: int) -> int:
         """How much work to do."""
+        return quick if self.quick else usual
+
+    def minutes(self, usual: float, quick: float) -> float:
+        """How long to watch: as asked for, or `usual`, or a while when it is to be quick."""
+        if self.asked_minutes is not None:
+            return self.asked_minutes
         return quick if self.quick else usual
 
 

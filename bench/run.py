@@ -23,18 +23,21 @@ NAMES = (
     "postgres",
 )
 
+LONG = ("churn",)
+"""Take so long that they run only when they are asked for by name."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status."""
     options = _parse(arguments)
     if options.list:
-        for name in NAMES:
+        for name in (*NAMES, *LONG):
             print(f"{name:<16} {_describe(name)}")
         return 0
-    unknown = [name for name in options.names if name not in NAMES]
+    unknown = [name for name in options.names if name not in (*NAMES, *LONG)]
     if unknown:
         print(
-            f"error: there is no measurement {unknown[0]!r}; there are {', '.join(NAMES)}",
+            f"error: there is no measurement {unknown[0]!r}; there are {', '.join((*NAMES, *LONG))}",
             file=sys.stderr,
         )
         return 2
@@ -44,7 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         note(f"Machine: {_machine.describe(scratch)}.")
         _machine.warn(scratch)
-        plan = Plan(quick=options.quick, scratch=scratch, asked_rounds=options.rounds)
+        plan = Plan(
+            quick=options.quick,
+            scratch=scratch,
+            asked_rounds=options.rounds,
+            asked_minutes=options.minutes,
+        )
         for name in options.names or NAMES:
             importlib.import_module(f"bench.{name}").measure(plan)
     except BenchError as error:
@@ -66,9 +74,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Measure queuectl, side by side with others."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="what to measure (default: all but the long ones)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller queues")
     parser.add_argument("--rounds", type=int, metavar="N", help="go exactly so many rounds")
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="how long the long ones go on (default: 10)"
+    )
     parser.add_argument("--folder", metavar="DIR", help="where to work (default: the system's tmp)")
     parser.add_argument("--keep", action="store_true", help="leave the queues for a look at them")
     parser.add_argument("--list", action="store_true", help="list what can be measured")
