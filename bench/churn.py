@@ -25,7 +25,7 @@ from typing import NamedTuple
 import psycopg2
 
 from bench._queue import ROOT
-from bench._server import server
+from bench._server import processor_seconds, server
 from bench._side_by_side import (
     BenchError,
     Plan,
@@ -75,6 +75,13 @@ class _Period(NamedTuple):
     sizes: dict[str, int]
     dead: int
     wal: int
+    server_seconds: float
+    """Of processor time."""
+
+    @property
+    def microseconds(self) -> float:
+        """What a job took of the server's processor time."""
+        return self.server_seconds / max(self.jobs, 1) * 1e6
 
 
 class _Worker:
@@ -186,11 +193,22 @@ def _churn(
             periods.append(_watch(running, url, worker, period))
     print_table(
         f"PostgreSQL: jobs that come and go for {seconds / 60:g} minutes, {name}",
-        ["minute", "jobs/s", "claim ms", "p99 ms", "jobs MB", *_INDEXES, "dead rows", "WAL B/job"],
+        [
+            "minute",
+            "jobs/s",
+            "CPU us/job",
+            "claim ms",
+            "p99 ms",
+            "jobs MB",
+            *_INDEXES,
+            "dead rows",
+            "WAL B/job",
+        ],
         [
             [
                 f"{(number + 1) * period / 60:.4g}",
                 per_second(each.jobs / each.seconds),
+                f"{each.microseconds:.0f}",
                 f"{statistics.median(each.claims):.2f}",
                 f"{_p99(each.claims):.1f}",
                 _megabytes(each.sizes["jobs"]),
@@ -204,9 +222,12 @@ def _churn(
     first, last = (each.jobs / each.seconds for each in (periods[0], periods[-1]))
     # The machine has other things to do in some minutes, so the median of all is said, too.
     median = statistics.median(each.jobs / each.seconds for each in periods)
+    costs = periods[-1].microseconds / periods[0].microseconds
     note(
-        f"Last to first: {times(last / first)}; median to first: {times(median / first)}. {sum(each.jobs for each in periods):,} jobs went"
-        f" through; load {os.getloadavg()[0]:.1f} at the end."
+        f"Last to first: {times(last / first)}; median to first: {times(median / first)}; the"
+        f" server's processor time for a job, last to first: {times(costs)}."
+        f" {sum(each.jobs for each in periods):,} jobs went through; load"
+        f" {os.getloadavg()[0]:.1f} at the end."
     )
 
 
@@ -222,11 +243,13 @@ def _begun(worker: _Worker) -> None:
 def _watch(running: Server, url: str, worker: _Worker, period: float) -> _Period:
     """What happens in a stretch of time, and how things are at its end."""
     jobs, claims, start = worker.settled, len(worker.claims), time.monotonic()
+    used = processor_seconds(running)
     [(wal,)] = running.sql("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
     time.sleep(period)
     worker.check()
     seconds = time.monotonic() - start
     jobs, told = worker.settled - jobs, worker.claims[claims:]
+    used = processor_seconds(running) - used
     [(wal_now,)] = running.sql("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
     schema = url.rsplit("=", maxsplit=1)[1]
     names = ["jobs", "ended_jobs", *_INDEXES]
@@ -242,6 +265,7 @@ def _watch(running: Server, url: str, worker: _Worker, period: float) -> _Period
         dict(zip(names, map(int, map(str, row)), strict=True)),
         int(str(dead)),
         int(str(wal_now)) - int(str(wal)),
+        used,
     )
 
 
@@ -257,6 +281,7 @@ def _many_ended(plan: Plan, running: Server, url: str) -> None:
             [
                 name,
                 per_second(seen.jobs / seen.seconds),
+                f"{seen.microseconds:.0f}",
                 f"{statistics.median(seen.claims):.2f}",
                 f"{_p99(seen.claims):.1f}",
                 _megabytes(seen.sizes["jobs"]),
@@ -285,7 +310,16 @@ def _many_ended(plan: Plan, running: Server, url: str) -> None:
         row("after it", _watch(running, url, worker, period))
     print_table(
         f"PostgreSQL: beside {count:,} jobs that ended",
-        ["", "jobs/s", "claim ms", "p99 ms", "jobs MB", "ended_jobs MB", "longest pruning, ms"],
+        [
+            "",
+            "jobs/s",
+            "CPU us/job",
+            "claim ms",
+            "p99 ms",
+            "jobs MB",
+            "ended_jobs MB",
+            "longest pruning, ms",
+        ],
         rows,
     )
     note(

@@ -23,7 +23,7 @@ NAMES = (
     "postgres",
 )
 
-LONG = ("churn",)
+LONG = ("churn", "many_hosts")
 """Take so long that they run only when they are asked for by name."""
 
 
