@@ -2,7 +2,7 @@
 `python -m bench._churn_worker LOCATION SLOTS`.
 
 Four times a second it prints, as one JSON list, how many outcomes it wrote since the last line, and
-the milliseconds of each of its claims. SIGTERM stops it.
+the milliseconds that the server took to find the jobs of each of its claims. SIGTERM stops it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from bench._noop_worker import NoopExecutor
 from queuectl.clock import Clock
@@ -35,11 +34,9 @@ class _Watched(PostgresWorkerStorage):
         _settled.append(len(settlements) - len(done.refused))
         return done
 
-    def _claim(self, *asked: Any) -> Any:
-        start = time.perf_counter()
-        claims = super()._claim(*asked)
-        _claim_ms.append((time.perf_counter() - start) * 1e3)
-        return claims
+    def _mind_the_front(self, where: int, found: int | None, walked: float, *, leads: bool) -> None:
+        _claim_ms.append(walked * 1e3)
+        super()._mind_the_front(where, found, walked, leads=leads)
 
 
 def _open(location: str, clock: Clock | None = None) -> _Watched:
