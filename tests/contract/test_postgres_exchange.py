@@ -11,6 +11,8 @@ import psycopg2
 import pytest
 
 from queuectl.errors import DatabaseUnreachable
+from queuectl.storage.postgres import sql
+from queuectl.storage.postgres.front import HEAD, bounds
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from queuectl.storage.records import Exchange
 from tests import postgres
@@ -88,6 +90,37 @@ def test_an_exchange_that_waits_for_a_running_job_holds_no_waiting_one(
     assert ids_of(got[0].claims) == ["ready", "due"]
     assert got[0].refused == []
     assert pair.state("running") == "completed"
+
+
+@pytest.mark.parametrize("said_of", ["none", "all dead", "many"])
+def test_the_plans_do_not_depend_on_statistics(
+    pair: Pair, work: PostgresWorkerStorage, database: Database, said_of: str
+) -> None:
+    """However wrong these are, a claim goes along the index of ready jobs and stops, and a settlement
+    looks each of its jobs up.
+    """
+    pair.enqueue(*(f"{n}" for n in range(2_000)))
+    lies = {"none": (0, 0), "all dead": (10_000, 0), "many": (10, 1_000_000)}
+    with transaction(database) as cursor:
+        pages, rows = lies[said_of]
+        cursor.execute(
+            "UPDATE pg_class SET relpages = %s, reltuples = %s WHERE relname LIKE 'jobs%%'",
+            (pages, rows),
+        )
+        cursor.connection.commit()
+    values = {"wanted": 5, "worker_id": "w", "epoch": 0, "now": 1, "token": 1, "told": "[]"}
+    values |= bounds(HEAD)
+
+    def plan(query: str) -> str:
+        return "\n".join(line for (line,) in work._db.fetch(f"EXPLAIN {query}", values))
+
+    claim = plan(sql.CLAIM_WITHOUT_TAGS)
+    assert "Index Scan using jobs_ready on jobs" in claim
+    assert "Seq Scan on jobs" not in claim
+    assert "Sort" not in claim
+    settle = plan(sql.SETTLE_FIRST)
+    assert "Index Scan using jobs_pkey on jobs" in settle
+    assert not any(way in settle for way in ("Seq Scan on jobs", "Hash Join", "Merge Join"))
 
 
 @pytest.mark.parametrize("found_by", ["exchange", "outlook", "unregister"])
