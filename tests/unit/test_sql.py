@@ -30,8 +30,8 @@ _MADE_SAFE = re.compile(r"quote\(.*\)|_marks\([\w.]+\)|_states\(.*\)|_table\(sta
 
 PARTS = {
     "postgres/connection.py": {
-        "quoted": "the name of the schema, as `quote` gives it",
         "', '.join(pairs)": "constants, and that name, as `literal` gives them",
+        "self._quoted_schema": "its name, as `quote` gives it",
         "how": "one of two ways to begin a transaction",
         "self._setting": "made of the former",
         "int(IDLE_SECONDS * 1000)": "a number of the program's own",

@@ -93,7 +93,7 @@ class Connection:
             for name, value in settings.items()
         ]
         self._setting = f"SELECT {', '.join(pairs)}, set_config('synchronous_commit', "
-        self._counter = f"SELECT last_value FROM {quoted}.changes"
+        self._quoted_schema = quoted
         self._before_next = ""
         self._in_transaction = False
         self.clock = DatabaseClock()
@@ -147,6 +147,14 @@ class Connection:
         """The first row of a query."""
         with self._translated(), self._run(query, values) as cursor:
             return cursor.fetchone()
+
+    def look(self, query: str) -> list[tuple[Any, ...]]:
+        """All rows of a query that is asked all the time: it names its tables with their `{schema}`, and
+        needs no statement before it.
+        """
+        with self._translated(), self._ready().cursor() as cursor:
+            cursor.execute(query.format(schema=self._quoted_schema))
+            return cursor.fetchall()
 
     def execute(self, query: str, values: Values = None) -> int:
         """Runs a statement; returns how many rows it changed."""
@@ -222,10 +230,8 @@ class Connection:
 
     def counter(self) -> int:
         """A number that grows with each change that waiting workers were told of."""
-        with self._translated():
-            cursor = self._ready().cursor()
-            cursor.execute(self._counter)
-            return _only(cursor)
+        [(counter,)] = self.look("SELECT last_value FROM {schema}.changes")
+        return int(counter)
 
     def ring(self) -> int | None:
         """Tells those who wait that there is something new; returns the counter then.
@@ -310,11 +316,6 @@ RING = """
 SELECT nextval('changes');
 SELECT currval('changes'), (SELECT pg_notify(current_schema(), '')::text FROM workers WHERE waiting LIMIT 1)
 """
-
-
-def _only(cursor: psycopg2.extensions.cursor) -> int:
-    [(value,)] = cursor.fetchall()
-    return int(value)
 
 
 def _execute(cursor: psycopg2.extensions.cursor, before: str, query: str, values: Values) -> None:

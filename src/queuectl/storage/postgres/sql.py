@@ -477,9 +477,12 @@ _LIST_WORKERS = """
 SELECT id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,
        heartbeat_at, lease_seconds, lease_ends_at, stop_requested_at, fenced_at,
        {}, tags
-FROM workers ORDER BY started_at, id
+FROM {} ORDER BY started_at, id
 """
 
-LIST_WORKERS = _LIST_WORKERS.format("(SELECT count(*) FROM jobs WHERE worker_id = workers.id)")
+LIST_WORKERS = _LIST_WORKERS.format(
+    "(SELECT count(*) FROM jobs WHERE worker_id = workers.id)", "workers"
+)
 
-LIST_WORKERS_UNCOUNTED = _LIST_WORKERS.format("0")
+LIST_WORKERS_UNCOUNTED = _LIST_WORKERS.format("0", "{schema}.workers")
+"""For `Connection.look`."""

@@ -90,10 +90,10 @@ class ChangeWatch:
     def _poll(self, deadline: float, longest: float) -> bool:
         while not self.changed():
             left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if self._bell.wait(min(left, longest)):
+            if self._bell.wait(max(0.0, min(left, longest))):
                 return self.changed()
+            if left <= longest:
+                return False  # Whoever waits looks by itself now.
             if self._listens_on:
                 self._db.hear()
         return True

@@ -270,7 +270,10 @@ class PostgresWorkerStorage:
     # ---- other workers
 
     def workers(self, *, count_running: bool = True) -> list[WorkerRecord]:
-        rows = self._db.fetch(sql.LIST_WORKERS if count_running else sql.LIST_WORKERS_UNCOUNTED)
+        if count_running:
+            rows = self._db.fetch(sql.LIST_WORKERS)
+        else:
+            rows = self._db.look(sql.LIST_WORKERS_UNCOUNTED)
         now = self.clock.shared()
         return [worker_record(row, now)._replace(lease_is_shared=True) for row in rows]
 
