@@ -30,6 +30,7 @@ from bench._side_by_side import (
     run,
     times,
 )
+from bench.wakeup import wake
 from queuectl import JobQueue, State
 
 _PEERS = {"pgqueuer": 1, "procrastinate": 10}
@@ -57,6 +58,10 @@ def measure(plan: Plan) -> None:
         _measure_enqueue(plan, running.url)
         _measure_drain(plan, new_queue)
         _measure_noop(plan, new_queue, running.new_database)
+        folder = plan.scratch.new_folder()
+        url = new_queue(folder)
+        environ = {**environment(), "QUEUECTL_HOME": folder, "QUEUECTL_DATABASE_URL": url}
+        wake(plan, folder, url, environ, "PostgreSQL: ")
 
 
 def _measure_enqueue(plan: Plan, url: str) -> None:

@@ -15,33 +15,48 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from bench._queue import QUEUECTL, database, queuectl
-from bench._side_by_side import BenchError, Plan, environment, milliseconds, note, print_table
+from bench._queue import QUEUECTL, database
+from bench._side_by_side import BenchError, Plan, environment, milliseconds, note, print_table, run
 from queuectl import JobQueue
 
 
 def measure(plan: Plan) -> None:
     """Prints the table."""
     folder = plan.scratch.new_folder()
-    queuectl(folder, "init")
+    wake(plan, folder, database(folder), environment(), "")
+
+
+def wake(plan: Plan, folder: str, location: str, environ: dict[str, str], where: str) -> None:
+    """The same for the queue at a location, to which `environ` leads; `where` begins the title."""
+
+    def by_api(command: str) -> float:
+        with JobQueue.open(location, create=False) as queue:
+            queue.enqueue(command, cwd=folder)
+            return time.time()
+
+    def by_cli(command: str) -> float:
+        run([*QUEUECTL, "enqueue", "--command", command], cwd=folder, env=environ)
+        return time.time()
+
+    JobQueue.open(location).close()
     worker = subprocess.Popen(
         [*QUEUECTL, "worker-start", "--quiet"],
         cwd=folder,
-        env=environment(),
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
     try:
-        _wait(lambda: _is_ready(folder), 10, "the worker to start")
+        _wait(lambda: _is_ready(location), 10, "the worker to start")
         idle = _idle(worker.pid, plan.size(20, 5))
-        api = _delays(folder, _enqueue_by_api, plan.size(200, 40))
-        cli = _delays(folder, _enqueue_by_cli, plan.size(100, 20))
+        api = _delays(folder, by_api, plan.size(200, 40))
+        cli = _delays(folder, by_cli, plan.size(100, 20))
         busy = _idle(worker.pid, 2)
     finally:
         worker.terminate()
         worker.wait(timeout=60)
     print_table(
-        "From the return of enqueue to the start of the command, on an idle worker",
+        f"{where}From the return of enqueue to the start of the command, on an idle worker",
         ["", "median ms", "p99 ms", "worst ms"],
         [_row("JobQueue.enqueue", api), _row("queuectl enqueue", cli)],
     )
@@ -51,8 +66,8 @@ def measure(plan: Plan) -> None:
     )
 
 
-def _is_ready(folder: str) -> bool:
-    with JobQueue.open(database(folder), create=False) as queue:
+def _is_ready(location: str) -> bool:
+    with JobQueue.open(location, create=False) as queue:
         return bool(queue.workers())
 
 
@@ -67,28 +82,17 @@ def _idle(pid: int, seconds: float) -> tuple[float, int]:
     return max(0.0, used) / (end - start), process.memory_info().rss
 
 
-def _delays(folder: str, enqueue: Callable[[str, str], float], count: int) -> Sequence[float]:
+def _delays(folder: str, enqueue: Callable[[str], float], count: int) -> Sequence[float]:
     delays = []
     for number in range(count):
         # Uneven pauses: nothing may fall into step with a clock of the worker's.
         time.sleep(random.uniform(0.05, 0.25))
         mark = os.path.join(folder, f"{enqueue.__name__}-{number}")
-        returned_at = enqueue(folder, f"date +%s.%N > {mark}.tmp; mv {mark}.tmp {mark}")
+        returned_at = enqueue(f"date +%s.%N > {mark}.tmp; mv {mark}.tmp {mark}")
         _wait(lambda mark=mark: os.path.exists(mark), 10, "a job to run")  # type: ignore[misc]
         with open(mark, encoding="ascii") as file:
             delays.append(float(file.read()) - returned_at)
     return delays
-
-
-def _enqueue_by_api(folder: str, command: str) -> float:
-    with JobQueue.open(database(folder), create=False) as queue:
-        queue.enqueue(command, cwd=folder)
-        return time.time()
-
-
-def _enqueue_by_cli(folder: str, command: str) -> float:
-    queuectl(folder, "enqueue", "--command", command)
-    return time.time()
 
 
 def _row(name: str, delays: Sequence[float]) -> list[str]:
