@@ -45,15 +45,26 @@ _PAUSE_SECONDS = 0.3
 
 
 class Place:
-    """Where a log is that was read from the database: how much of its output is there, of how much."""
+    """Where output is that is not in the log on this machine: in the log `path` on `host`, of whose
+    `length` bytes the database has `copied`. Without a path, what `attempts` wrote there is nowhere
+    that we know of; a `length` of 0 says then that it is not known whether they wrote anything.
+    """
 
-    __slots__ = ("copied", "host", "length", "path")
+    __slots__ = ("attempts", "copied", "host", "length", "path", "worker")
 
-    def __init__(self, host: str, path: str) -> None:
+    def __init__(self, host: str, path: str | None, worker: str = "?") -> None:
         self.host = host
         self.path = path
+        self.worker = worker
+        """The name of the one that ran the last of the attempts."""
+        self.attempts: list[int] = []
         self.copied = 0
         self.length = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the output can be read here."""
+        return self.path is not None and self.copied >= self.length
 
 
 def is_here(
@@ -64,16 +75,59 @@ def is_here(
     One that runs and has written nothing yet is where its worker is; whether its log is there, too,
     need not be known by someone who `waits` for it.
     """
-    if attempt.worker is not None and attempt.worker.rpartition(":")[0] != host:
-        return False
     if attempt.log_end is not None:
+        # Whichever machine it ran on: somebody may have copied the log here.
         return logs.has_end_of(job_id, attempt)
+    if attempt.worker is not None and host_of(attempt) != host:
+        return False
     # Two users of one machine have a folder each.
     record = storage.output(job_id, attempt.run)
     if record is not None and record.folder != logs.folder:
         return False
     waits = waits and attempt.finished_at is None and record is None
     return waits or os.path.exists(logs.path(job_id))
+
+
+def host_of(attempt: Attempt) -> str:
+    """The name of the machine that it ran on."""
+    return (attempt.worker or "?").rpartition(":")[0] or "?"
+
+
+def written(job: Job, attempt: Attempt) -> int | None:
+    """How many bytes its command wrote, as far as its place in the log tells: what is more in it than
+    queuectl's own lines. None where nobody wrote that down, and it may have written something.
+    """
+    if attempt.log_start is None or attempt.log_end is None:
+        # Of one that was lost while this database was its own, what it wrote was copied meanwhile.
+        is_known = attempt.run is not None or attempt.outcome not in ("lost", "interrupted")
+        return 0 if is_known else None
+    own = len(header(job, attempt)) + len(closing(attempt, after=b""))
+    return max(attempt.log_end - attempt.log_start - own, 0)
+
+
+def gone(logs: JobLogs, job: Job, attempts: Sequence[Attempt]) -> list[Place]:
+    """Where the output is of those of the attempts whose part of a log is not on this machine, for a
+    queue that keeps no output elsewhere.
+    """
+    places: dict[str, Place] = {}
+    for attempt in attempts:
+        # One of the two lines is missing where the disk was full, or the command emptied its log.
+        if (
+            written(job, attempt)
+            and not logs.has_end_of(job.id, attempt)
+            and not logs.has_at(job.id, attempt.log_start or 0, header(job, attempt))
+        ):
+            _miss(places, job, attempt)
+    return [*places.values()]
+
+
+def _miss(places: dict[str, Place], job: Job, attempt: Attempt) -> None:
+    """Notes that what an attempt wrote is not here, with what else its worker wrote."""
+    place = places.setdefault(
+        attempt.worker or "?", Place(host_of(attempt), None, attempt.worker or "?")
+    )
+    place.attempts.append(attempt.attempt)
+    place.length += written(job, attempt) or 0
 
 
 class CopiedLog:
@@ -123,16 +177,23 @@ class CopiedLog:
         return last_lines(b"".join(reversed(pieces)), lines)
 
     def places(self, chosen: int | None = None) -> list[Place]:
-        """Where the logs are of what was read from the database."""
+        """Where the output is that is not in the log on this machine: first what was read from the
+        database, then what is not there either.
+        """
         places: dict[tuple[str, str], Place] = {}
+        missing: dict[str, Place] = {}
         for at in self._chosen(chosen):
-            record = None if self._here[at] else self._record(at)
+            if self._here[at]:
+                continue
+            attempt, record = self._attempts[at], self._record(at)
             if record is not None:
                 path = JobLogs(record.folder).path(self._job.id)
                 place = places.setdefault((record.host, path), Place(record.host, path))
                 place.copied += sum(count for _, count in record.blocks)
                 place.length += record.length
-        return [*places.values()]
+            elif attempt.finished_at is not None and written(self._job, attempt) != 0:
+                _miss(missing, self._job, attempt)
+        return [*places.values(), *missing.values()]
 
     def _chosen(self, chosen: int | None) -> Sequence[int]:
         return range(len(self._attempts)) if chosen is None else [chosen]

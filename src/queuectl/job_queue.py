@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TypedDict, Unpack
 
-    from queuectl.copied_log import CopiedFollower, CopiedLog
+    from queuectl.copied_log import CopiedFollower, CopiedLog, Place
     from queuectl.dead_letter_queue import DeadLetterQueue
     from queuectl.job_logs import JobLogs
     from queuectl.jobs.job import NewJob
@@ -156,6 +156,23 @@ class JobQueue:
         from queuectl.copied_log import CopiedLog
 
         return CopiedLog(self._storage, self.logs, job, attempts, here)
+
+    def output_elsewhere(
+        self, reference: str, *, chosen: int | None = None
+    ) -> builtins.list[Place]:
+        """Where that part of the job's output is that is not in its log on this machine, of all of its
+        attempts or of the `chosen` one, by its place in their list.
+        """
+        copied = self.copied_log(reference)
+        if copied is not None:
+            return copied.places(chosen)
+        if self._storage.keeps_output:
+            return []
+        from queuectl.copied_log import gone
+
+        job = self.get(reference)
+        attempts = self._storage.attempts(job.id)
+        return gone(self.logs, job, attempts if chosen is None else [attempts[chosen]])
 
     def copied_follower(self, reference: str, *, waits: bool = True) -> CopiedFollower | None:
         """What follows the job from its first attempt on that is not in the log on this machine; None

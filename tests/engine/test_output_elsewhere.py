@@ -296,3 +296,108 @@ def test_output_goes_with_its_job(sandbox: Sandbox, how: str) -> None:
     ran = sandbox.run(*words, "--yes")
     assert ran.returncode == 0, ran
     assert server.sql(count) == [(2 if how == "delete" else 0,)]
+
+
+_NOT_HERE = "is not here: worker far:"
+
+
+def moved(sandbox: Sandbox) -> None:
+    """Moves the queue into another schema of the server by export and import, without its logs."""
+    lines = [line.encode() for line in sandbox.queue.export_lines()]
+    sandbox.close_queue()
+    sandbox.location = postgres.needed().new_schema()
+    sandbox.environ["QUEUECTL_DATABASE_URL"] = sandbox.location
+    sandbox.queue.import_lines(lines)
+
+
+def test_output_that_did_not_move_along_is_missed(sandbox: Sandbox) -> None:
+    """After a move `logs` and `show` say of which attempts the output is not here, how much it was,
+    and where they ran; a log that is copied into the folder is read again.
+    """
+    job = sandbox.enqueue("seq 1 1000; exit 1", max_retries=1, backoff_base=0)
+    quiet = sandbox.enqueue("true")
+    far_drain(sandbox)
+    whole = far_log(sandbox, job).read_bytes()
+    assert "See all of its output: " in sandbox.run("show", job).stdout
+    moved(sandbox)
+
+    text, said = logs(sandbox, job)
+    assert text.count(b" ended ") == 2
+    assert said.startswith(f"The output of attempts 1 and 2 (7,786 bytes) {_NOT_HERE}")
+    assert f"look for {job}.log in its earlier job_logs folder on far, and copy it to /" in said
+    assert len(said.splitlines()) == 1
+    second = logs(sandbox, job, "--attempt", "2")[1]
+    assert second.startswith(f"The output of attempt 2 (3,893 bytes) {_NOT_HERE}")
+    told = json.loads(logs(sandbox, job, "--json")[0])
+    assert (told["missing_bytes"], told["host"], told["path"]) == (7786, "far", None)
+    assert _NOT_HERE in logs(sandbox, job, "--follow")[1]
+    shown = sandbox.run("show", job).stdout
+    assert f"The output of attempts 1 and 2 (7,786 bytes) {_NOT_HERE}" in shown
+    assert "See all of its output" not in shown
+    assert logs(sandbox, quiet)[1] == ""
+    assert "not here" not in sandbox.run("show", quiet).stdout
+
+    path = Path(sandbox.queue.logs.path(job))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(whole)
+    assert logs(sandbox, job) == (whole, "")
+
+
+def test_a_lost_run_that_moved_may_have_written_something(sandbox: Sandbox) -> None:
+    """Nobody wrote down how much, so that it is not taken for a run that wrote nothing."""
+    job = sandbox.enqueue(f"touch begun; {_UNTIL_GO}")
+    worker = far_worker(sandbox)
+    wait_until((sandbox.folder / "begun").exists)
+    moved(sandbox)
+    sandbox.queue.cancel(job)
+    said = logs(sandbox, job)[1]
+    assert said.startswith("What attempt 1 wrote, if anything, is not here: worker far:")
+    sandbox.touch("go")
+    worker.kill()
+
+
+def into_a_file(sandbox: Sandbox) -> None:
+    """Moves the queue into a file by export and import, without its logs."""
+    export = [line.encode() for line in sandbox.queue.export_lines()]
+    sandbox.close_queue()
+    (sandbox.folder / "file").mkdir()
+    sandbox.location = str(sandbox.folder / "file" / "queuectl.db")
+    del sandbox.environ["QUEUECTL_DATABASE_URL"]
+    sandbox.environ["QUEUECTL_DB_PATH"] = sandbox.location
+    sandbox.queue.import_lines(export)
+
+
+def test_output_that_did_not_move_into_a_file_is_missed(sandbox: Sandbox) -> None:
+    """`show` says the same of a queue that was moved into a file, and the error of `logs` where to look."""
+    job = sandbox.enqueue("seq 1 1000; exit 1", max_retries=0)
+    far_drain(sandbox)
+    into_a_file(sandbox)
+    shown = sandbox.run("show", job).stdout
+    assert f"The output of attempt 1 (3,893 bytes) {_NOT_HERE}" in shown
+    assert "See all of its output" not in shown
+    ran = sandbox.run("logs", job)
+    assert ran.returncode == 1
+    assert "but its log is gone" in ran.stderr
+    assert "Worker far:" in ran.stderr
+    assert "look in its earlier job_logs folder there" in ran.stderr
+
+
+def test_what_ran_since_a_move_into_a_file_is_not_taken_for_what_ran_before(
+    sandbox: Sandbox,
+) -> None:
+    """The log there is that of the later run alone, which is said, and no part of it is shown as what
+    an earlier run wrote.
+    """
+    job = sandbox.enqueue("seq 1 1000; exit $((QUEUECTL_ATTEMPT < 2))", backoff_base=2)
+    worker = far_worker(sandbox)
+    sandbox.wait_state(job, "failed")
+    assert worker.stop() == 0
+    into_a_file(sandbox)
+    sandbox.drain()
+    text, said = logs(sandbox, job)
+    assert text.count(b"\n1000\n") == 1
+    assert said.startswith(f"The output of attempt 1 (3,893 bytes) {_NOT_HERE}")
+    assert ", and copy it to" not in said
+    assert json.loads(logs(sandbox, job, "--json")[0])["missing_bytes"] == 3893
+    assert logs(sandbox, job, "--attempt", "1")[0] == b""
+    assert logs(sandbox, job, "--attempt", "2") == (text, "")

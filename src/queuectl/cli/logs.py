@@ -15,7 +15,7 @@ from queuectl.job_logs import LogNotFound
 from queuectl.jobs.job_view import part
 from queuectl.jobs.lifecycle import FINISHED
 from queuectl.processes import host_name
-from queuectl.text import typed, visible
+from queuectl.text import counted, typed, visible
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -62,17 +62,24 @@ def _run(context: Context) -> Result:
     attempts = queue.attempts(job_id)
     chosen = None if number is None else _latest(job_id, attempts, number)
     copied = queue.copied_log(job_id)
-    if copied is not None:
-        return _copied(context, copied, job_id, tail, chosen)
     logs = queue.logs
-    _check_place(logs.path(job_id), job_id, has_run=bool(attempts))
+    if copied is None:
+        _check_place(logs.path(job_id), job_id, attempts)
+    places = queue.output_elsewhere(job_id, chosen=chosen)
+    for place in places:
+        context.note(told(place, logs.path(job_id)))
+    if copied is not None:
+        return _copied(context, copied, job_id, tail, chosen, places)
     start, end = (0, None) if chosen is None else part(attempts, chosen)
+    if chosen is not None and places:
+        end = start  # What stands there is of another run.
     if tail is not None:
         start = logs.tail_start(job_id, tail, start=start, end=end)
     if args.json:
         out = io.BytesIO()
         logs.copy(job_id, out, start, end)
-        return _as_json(job_id, host_name(), logs.path(job_id), out.getvalue())
+        missing = sum(place.length for place in places)
+        return _as_json(job_id, host_name(), logs.path(job_id), out.getvalue(), missing)
     logs.copy(job_id, _stdout(), start, end)
     return Result()
 
@@ -82,12 +89,14 @@ def _stdout() -> BinaryIO:
 
 
 def _copied(
-    context: Context, copied: CopiedLog, job_id: str, tail: int | None, chosen: int | None
+    context: Context,
+    copied: CopiedLog,
+    job_id: str,
+    tail: int | None,
+    chosen: int | None,
+    places: list[Place],
 ) -> Result:
     """The same of a log that is not all on this machine."""
-    places = copied.places(chosen)
-    for place in places:
-        context.note(told(place))
     out = io.BytesIO() if context.args.json else _stdout()
     if tail is None:
         copied.copy(out, chosen)
@@ -109,8 +118,12 @@ def _as_json(
     return Result(data=data)
 
 
-def told(place: Place) -> str:
-    """What of a log was read from the database, and where the whole is, in one line."""
+def told(place: Place, here: str) -> str:
+    """What of a log was read from the database, and where the whole is, in one line; or who wrote what
+    is not here. `here` is where the log would be on this machine.
+    """
+    if place.path is None:
+        return _told_missing(place, here)
     if place.copied < place.length:
         what = f"{place.copied:,} of {place.length:,} bytes of output are"
     else:
@@ -118,10 +131,27 @@ def told(place: Place) -> str:
     return f"From the database, where {what}; the log itself is on {visible(place.host)}: {visible(place.path)}"
 
 
+def _told_missing(place: Place, here: str) -> str:
+    numbers = [*dict.fromkeys(place.attempts)]
+    which = f"attempt {numbers[0]}"
+    if len(numbers) > 1:
+        which = f"attempts {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+    what = f"What {which} wrote, if anything,"
+    if place.length:
+        what = f"The output of {which} ({counted(place.length, 'byte')})"
+    host = visible(place.host)
+    copy = "" if os.path.exists(here) else f", and copy it to {visible(here)}"
+    return (
+        f"{what} is not here: worker {visible(place.worker)} ran on {host}, and neither this machine's"
+        " log nor the database has it. If the queue was moved, or its URL is written in another way"
+        f" now, look for {visible(os.path.basename(here))} in its earlier job_logs folder on {host}{copy}."
+    )
+
+
 def _follow(context: Context, queue: JobQueue, job_id: str, tail: int | None) -> Result:
     """The log on this machine for as long as all is in it, then what the database has of the rest."""
     logs, path = queue.logs, queue.logs.path(job_id)
-    _check_place(path, job_id, has_run=False)
+    _check_place(path, job_id)
     job = queue.get(job_id)
     if job.state not in FINISHED:
         context.note_missing_workers(queue, [job.requires])
@@ -170,21 +200,26 @@ class _Writer:
 
 
 def note_places(context: Context, queue: JobQueue, job_id: str) -> None:
-    """Says where the log of a job is that was read from the database."""
-    copied = queue.copied_log(job_id)
-    for place in [] if copied is None else copied.places():
-        context.note(told(place))
+    """Says where the output of a job is that is not in its log on this machine."""
+    here = queue.logs.path(job_id)
+    for place in queue.output_elsewhere(job_id):
+        context.note(told(place, here))
 
 
-def _check_place(path: str, job_id: str, *, has_run: bool) -> None:
-    """Raises an error that says so when something else, or nothing, is where the log should be."""
+def _check_place(path: str, job_id: str, attempts: Sequence[Attempt] = ()) -> None:
+    """Raises an error that says so when something else is where the log should be, or nothing after
+    these attempts.
+    """
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        if has_run:
+        if attempts:
+            worker = attempts[-1].worker
+            ran = "" if worker is None else f"Worker {visible(worker)} ran it last; "
             raise LogNotFound(
                 f"job {visible(job_id)} has run, but its log is gone: {visible(path)}",
-                hint=f"See how it ended with: {typed('queuectl', 'show', job_id)}",
+                hint=f"{ran}if the queue was moved, look in its earlier job_logs folder there."
+                f" See how it ended with: {typed('queuectl', 'show', job_id)}",
             ) from None
         return
     except OSError:

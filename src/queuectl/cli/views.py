@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from queuectl.cli.json_output import worker_state
 from queuectl.cli.screen import STATE_COLOURS, Screen
@@ -61,6 +61,17 @@ _LAST_BYTES = 8_192
 _LONGEST_COMMAND = 2_000
 
 
+class LastOutput(NamedTuple):
+    """The end of a job's output."""
+
+    where: str
+    lines: list[str]
+    """None where there is no log."""
+    remarks: list[str]
+    """What is not here."""
+    is_whole: bool
+
+
 def write_jobs(screen: Screen, jobs: Iterable[Job], now: int) -> None:
     """Jobs, a line each."""
     write_table(screen, _JOB_COLUMNS, (_job_row(job, now) for job in jobs))
@@ -87,14 +98,12 @@ def write_job(
     screen: Screen,
     job: Job,
     attempts: Sequence[Attempt],
-    output: tuple[str, list[str]],
+    output: LastOutput,
     *,
     now: int,
     show_env: bool,
 ) -> None:
-    """One job: its fields, its attempts, the end of its `output` (where that is, and the lines), and
-    what can be done next.
-    """
+    """One job: its fields, its attempts, the end of its `output`, and what can be done next."""
     fields = [(label, value) for label, value in _fields(job, now, show_env=show_env) if value]
     width = max(len(label) for label, _ in fields)
     for label, value in fields:
@@ -103,12 +112,13 @@ def write_job(
     if attempts:
         screen.write()
         write_table(screen, _ATTEMPT_COLUMNS, (_attempt_row(attempt, now) for attempt in attempts))
-    where, lines = output
-    if lines:
-        screen.write(f"\nThe last lines of {screen.shown(where)}:")
-        for line in lines:
+    if output.lines:
+        screen.write(f"\nThe last lines of {screen.shown(output.where)}:")
+        for line in output.lines:
             screen.write(screen.fit(f"  {screen.shown(line)}"))
-    steps = list(_next_steps(job, has_log=bool(lines)))
+    for remark in output.remarks:
+        screen.write(f"\n{screen.shown(remark)}")
+    steps = list(_next_steps(job, has_log=bool(output.lines), is_whole=output.is_whole))
     if steps:
         screen.write()
         for what, words in steps:
@@ -190,28 +200,33 @@ def _fields(job: Job, now: int, *, show_env: bool) -> Iterator[tuple[str, str]]:
     yield "Ended", _moment(job.finished_at, now)
 
 
-def _next_steps(job: Job, *, has_log: bool) -> Iterator[tuple[str, list[str]]]:
+def _next_steps(job: Job, *, has_log: bool, is_whole: bool) -> Iterator[tuple[str, list[str]]]:
     if job.state not in (State.DEAD, State.FAILED):
         return
     if has_log:
-        yield "See all of its output", ["queuectl", "logs", job.id]
+        what = "See all of its output" if is_whole else "See what is here of its output"
+        yield what, ["queuectl", "logs", job.id]
     if job.state == State.DEAD:
         yield "Run it again", ["queuectl", "retry", job.id]
     else:
         yield "Call it off", ["queuectl", "cancel", job.id]
 
 
-def last_output(queue: JobQueue, job_id: str) -> tuple[str, list[str]]:
-    """Where the job's log is, and its last lines; no lines where there are none."""
+def last_output(queue: JobQueue, job_id: str) -> LastOutput:
+    """Where the job's log is, its last lines, and what of its output is missing here."""
+    from queuectl.cli.logs import told
     from queuectl.job_logs import LogNotFound
 
     logs = queue.logs
-    where = logs.path(job_id)
+    where = here = logs.path(job_id)
+    places = queue.output_elsewhere(job_id)
+    remarks = [told(place, here) for place in places if place.path is None]
+    is_whole = all(place.is_whole for place in places)
     try:
         copied = queue.copied_log(job_id)
         if copied is not None:
-            places = copied.places()
-            where = ", ".join(f"{place.path} on {place.host}" for place in places) or "its log"
+            found = [f"{place.path} on {place.host}" for place in places if place.path is not None]
+            where = ", ".join(found) or "its log"
             data = copied.tail(_LAST_LINES)[-_LAST_BYTES:]
         else:
             size = os.path.getsize(where)
@@ -221,10 +236,10 @@ def last_output(queue: JobQueue, job_id: str) -> tuple[str, list[str]]:
                 log.seek(start)
                 data = log.read(_LAST_BYTES)
     except (OSError, ValueError, LogNotFound):  # It may have a name that this locale cannot say.
-        return where, []
-    return where, [
-        line.rstrip("\r").expandtabs() for line in data.decode(errors="replace").split("\n") if line
-    ]
+        return LastOutput(where, [], remarks, is_whole)
+    lines = data.decode(errors="replace").split("\n")
+    shown = [line.rstrip("\r").expandtabs() for line in lines if line]
+    return LastOutput(where, shown, remarks, is_whole)
 
 
 def _runs(job: Job) -> str:

@@ -127,6 +127,17 @@ class JobLogs:
             line, attempt.attempt, attempt.finished_at
         )
 
+    def has_at(self, id: str, offset: int, line: bytes) -> bool:
+        """Whether this line stands there in the log."""
+        try:
+            fd = os.open(self.path(id), files.READ)
+        except OSError:
+            return False
+        try:
+            return files.read_at(fd, len(line), offset) == line
+        finally:
+            os.close(fd)
+
     def tail_start(self, id: str, lines: int, *, start: int = 0, end: int | None = None) -> int:
         """The offset at which the last `lines` lines of the log, or of that part of it, begin.
 
