@@ -14,6 +14,7 @@ import zlib
 from queuectl.job_logs import JobLogs, own_lines
 from queuectl.job_logs.blocks import BLOCK_BYTES
 from queuectl.jobs.job_view import part
+from queuectl.text import storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def is_here(
         return False
     # Two users of one machine have a folder each.
     record = storage.output(job_id, attempt.run)
-    if record is not None and record.folder != logs.folder:
+    if record is not None and record.folder != storable(logs.folder):
         return False
     waits = waits and attempt.finished_at is None and record is None
     return waits or os.path.exists(logs.path(job_id))
@@ -119,6 +120,17 @@ def gone(logs: JobLogs, job: Job, attempts: Sequence[Attempt]) -> list[Place]:
         ):
             _miss(places, job, attempt)
     return [*places.values()]
+
+
+def _length(record: OutputRecord, in_log: int) -> int:
+    """How long the output is of which this is there, with what could not be copied any more when its
+    command had ended: `in_log` says how much is in the log.
+    """
+    numbers = [number for number, _ in record.blocks]
+    is_without_gap = numbers == [*range(record.begins, record.begins + len(numbers))]
+    # Where the last line had no end, one was written behind it. Where something was cut out of the
+    # middle, its room counts still.
+    return in_log if is_without_gap and in_log > record.length + 1 else record.length
 
 
 def _miss(places: dict[str, Place], job: Job, attempt: Attempt) -> None:
@@ -190,7 +202,7 @@ class CopiedLog:
                 path = JobLogs(record.folder).path(self._job.id)
                 place = places.setdefault((record.host, path), Place(record.host, path))
                 place.copied += sum(count for _, count in record.blocks)
-                place.length += record.length
+                place.length += _length(record, written(self._job, attempt) or 0)
             elif attempt.finished_at is not None and written(self._job, attempt) != 0:
                 _miss(missing, self._job, attempt)
         return [*places.values(), *missing.values()]

@@ -135,6 +135,10 @@ class DiskFull(DatabaseError):
     code = "disk_full"
 
 
+PASSING = (DatabaseUnreachable, DatabaseBusy, DatabaseReadOnly, DiskFull)
+"""What is wrong with a database for a time: waiting mends it."""
+
+
 class WaitTimedOut(QueuectlError):
     """The jobs did not end within the time given."""
 

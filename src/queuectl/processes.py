@@ -6,6 +6,8 @@ import os
 import sys
 from enum import StrEnum
 
+from queuectl.text import storable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,13 +39,14 @@ def this_process() -> Identity:
 
 
 def host_name() -> str:
-    """The name of this machine."""
+    """The name of this machine, in a form that can be stored and compared: it may be any bytes."""
     if hasattr(os, "uname"):
         name: str = os.uname().nodename
-        return name
-    import socket
+    else:
+        import socket
 
-    return socket.gethostname()
+        name = socket.gethostname()
+    return storable(name)
 
 
 def boot_id() -> str:

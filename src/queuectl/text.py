@@ -38,6 +38,11 @@ def visible(text: str, limit: int | None = None) -> str:
     return "".join(_escape(c) if c in _INVISIBLE or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
+def storable(text: str) -> str:
+    """`text` as a database takes it: a byte that was not UTF-8 is written out."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def is_url(location: str) -> bool:
     """Whether a location names a server, and not a file.
 

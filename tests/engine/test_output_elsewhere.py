@@ -401,3 +401,61 @@ def test_what_ran_since_a_move_into_a_file_is_not_taken_for_what_ran_before(
     assert json.loads(logs(sandbox, job, "--json")[0])["missing_bytes"] == 3893
     assert logs(sandbox, job, "--attempt", "1")[0] == b""
     assert logs(sandbox, job, "--attempt", "2") == (text, "")
+
+
+def test_a_folder_that_is_not_utf8_keeps_nothing_from_its_worker(sandbox: Sandbox) -> None:
+    """Outcome and output are in the database, with the folder's odd byte written out; read on that
+    machine, the log there is used.
+    """
+    ids = [sandbox.enqueue("echo out"), sandbox.enqueue(f"echo begun; {_UNTIL_GO}")]
+    odd = on_far(sandbox) | {"QUEUECTL_HOME": f"{sandbox.folder}/home \udcff"}
+    worker = sandbox.start_worker("--drain", program=[*_FAR, "worker-start"], env=odd, ready=False)
+    wait_until(lambda: sandbox.queue.copied_log(ids[1]) and b"begun\n" in logs(sandbox, ids[1])[0])
+    there = subprocess.run(
+        [*_FAR, "logs", ids[1]], env={**sandbox.environ, **odd}, capture_output=True, check=True
+    )
+    assert (there.stdout.splitlines()[1], there.stderr) == (b"begun", b"")
+    sandbox.touch("go")
+    assert worker.wait() == 0, worker.said
+    assert "cannot" not in worker.said
+    for id, out in zip(ids, (b"out", b"begun"), strict=True):
+        assert sandbox.state(id) == "completed"
+        text, said = logs(sandbox, id)
+        assert text.splitlines()[1] == out
+        assert "the log itself is on far: " in said
+        assert "/home \\udcff/" in said
+        assert logs(sandbox, id, env=odd) == (text, "")
+
+
+def test_output_that_cannot_be_copied_keeps_no_outcome_up(sandbox: Sandbox) -> None:
+    """Whatever is wrong with the table of output, that is said once, the jobs are settled, and what was
+    not copied is missed.
+    """
+    schema = sandbox.location.split("schema=")[1]
+    ids = [sandbox.enqueue(f"echo {n}") for n in range(3)]
+    long = sandbox.enqueue(f"touch begun; echo begun; {_UNTIL_GO}; echo more and more")
+    worker = far_worker(sandbox)
+    wait_until(lambda: sandbox.queue.copied_log(long) and b"begun\n" in logs(sandbox, long)[0])
+    sandbox.close_queue()
+    refuse = f"ALTER TABLE {schema}.output ADD CONSTRAINT refused CHECK (false) NOT VALID"
+    postgres.needed().sql(refuse)
+    ids += [sandbox.enqueue(f"echo {n}") for n in range(3)]
+    sandbox.touch("go")
+    for id in [*ids, long]:
+        sandbox.wait_state(id, "completed")
+    assert worker.said.count("cannot copy output into the database: ") == 1
+    assert "; the log on this machine has it all" in worker.said
+    assert _NOT_HERE in logs(sandbox, ids[-1])[1]
+    assert "where 6 of 20 bytes of output are" in logs(sandbox, long)[1]
+    assert worker.stop() == 0
+
+
+def test_a_broken_table_of_output_keeps_no_outcome_up(sandbox: Sandbox) -> None:
+    """Also one that is not there at all."""
+    worker = far_worker(sandbox)
+    schema = sandbox.location.split("schema=")[1]
+    postgres.needed().sql(f"DROP TABLE {schema}.output")
+    for n in range(3):
+        sandbox.wait_state(sandbox.enqueue(f"echo {n}"), "completed")
+    assert worker.said.count("cannot copy output into the database: ") == 1
+    assert worker.stop() == 0

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_this_process_is_told_from_every_other() -> None:
         [sys.executable, "-c", script % os.getpid()], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [one.process_started, one.boot_id, one.process_space]
+
+
+def test_the_name_of_a_machine_can_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes need not be UTF-8; those that are not are written out."""
+    odd = SimpleNamespace(nodename="mill\udcff")
+    monkeypatch.setattr(os, "uname", lambda: odd)
+    assert processes.host_name() == "mill\\udcff"
+    odd.nodename = "m\u00fchle"
+    assert processes.host_name() == "m\u00fchle"
 
 
 def test_a_process_has_one_beginning(start: Start) -> None:

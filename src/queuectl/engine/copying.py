@@ -13,10 +13,11 @@ import signal
 import sys
 import threading
 
-from queuectl.errors import DatabaseBusy, DatabaseReadOnly, DatabaseUnreachable, DiskFull
+from queuectl.errors import PASSING
 from queuectl.job_logs.copying import NoCopy, OutputCopy
 from queuectl.job_logs.open_log import OpenLog
 from queuectl.storage.records import OutputPart
+from queuectl.text import storable, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ _MOST_BLOCKS = 16
 
 _RETRY_SECONDS = 1.0
 """Between tries to copy while the database cannot be written, and up to as long again."""
-
-_PASSING = (DatabaseUnreachable, DatabaseBusy, DatabaseReadOnly, DiskFull)
-"""Errors that waiting mends. The ledger, which meets them too, says so."""
 
 
 class Copier(threading.Thread):
@@ -62,7 +60,7 @@ class Copier(threading.Thread):
         self._settle = settle
         self._worker_id = worker_id
         self._host = host
-        self._folder = folder
+        self._folder = storable(folder)
         self._say = say
         self._keep: int | None = 0
         self._storage: WorkerStorage | None = None
@@ -88,7 +86,11 @@ class Copier(threading.Thread):
             if waits:
                 self._ended.append(attempt)
         if not waits and not self._giving_up:
-            found = self._next(attempt, attempt.log.fd, 1)
+            try:
+                found = self._next(attempt, attempt.log.fd, 1)
+            except Exception as error:  # noqa: BLE001 - its outcome matters more
+                self.complain(error)
+                found = None
             waits = found is not None and not found[0].is_last
             if found is not None and not waits:
                 attempt.output = found[1]
@@ -99,6 +101,15 @@ class Copier(threading.Thread):
             self._wake.set()
         else:
             self._settle(attempt)
+
+    def complain(self, error: Exception) -> None:
+        """Says why some output is not copied, unless that was said last."""
+        what = visible(str(error), 300) or type(error).__name__
+        if what != self._complaint:
+            self._complaint = what
+            self._say(
+                f"cannot copy output into the database: {what}; the log on this machine has it all"
+            )
 
     def give_up(self) -> None:
         """Somebody does not want to wait: what has ended is settled as it is."""
@@ -124,7 +135,7 @@ class Copier(threading.Thread):
             self._wake.clear()
             try:
                 self._copy()
-            except _PASSING:
+            except PASSING:  # The ledger, which meets them too, says so.
                 self._wake.set()
                 # Not all at once: a server that comes back has hundreds of workers waiting for it.
                 self._asked_to_close.wait(_RETRY_SECONDS * random.uniform(1, 2))
@@ -169,12 +180,10 @@ class Copier(threading.Thread):
             self._storage = self._storage or self._open_storage()
             parts = [part for _, part in steps.values()]
             refused = self._storage.keep_output(self._worker_id(), parts)
-        except _PASSING:
+        except PASSING:
             raise
         except Exception as error:  # noqa: BLE001 - no outcome may wait for that for ever
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                self._say(f"cannot copy output into the database: {self._complaint}")
+            self.complain(error)
             refused = [attempt.claim for attempt in steps]
         unfinished = set()
         for attempt, (step, _) in steps.items():

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 
 from queuectl.engine.pace import Pace
 from queuectl.errors import (
+    PASSING,
     DatabaseCorrupt,
     DatabaseError,
     DatabaseForeign,
@@ -98,6 +99,8 @@ class Ledger(threading.Thread):
         self._gathering = False
         self._slots = lease.worker.slots
         self._pace = Pace(self._slots)
+        self.on_dropped_output: Callable[[Exception], object] = lambda error: None
+        """Told why an outcome was written without the rest of its output."""
         self.may_be_cut_off = storage.spans_machines
         """The database may be out of reach here while workers elsewhere go on."""
         # One step to read or write, by whatever thread:
@@ -298,7 +301,16 @@ class Ledger(threading.Thread):
                 exchange = self._storage.exchange(self.lease.worker.id, settlements, wanted)
                 self._pace.committed((self._clock.ticks() - began_ticks) / 1e6)
                 break
-            except DatabaseError as error:
+            except WorkerFenced:
+                raise
+            except Exception as error:
+                if not isinstance(error, PASSING) and any(s.output for s in settlements):
+                    # No outcome may depend on what is copied along with it.
+                    self.on_dropped_output(error)
+                    settlements = [s._replace(output=None) for s in settlements]
+                    continue
+                if not isinstance(error, DatabaseError):
+                    raise
                 self._wait_out(error)
                 # Only what must be kept is tried again; work is claimed when all is well.
                 wanted = 0

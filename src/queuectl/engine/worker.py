@@ -91,6 +91,7 @@ class Worker:
         self._copier = None
         if make_copier is not None:
             self._copier = make_copier(self._running.all, self.ledger.settle, lambda: self.id)
+            self.ledger.on_dropped_output = self._copier.complain
         self.configure(config)
         self._slots = Slots(
             slots,
