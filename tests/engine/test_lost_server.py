@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from queuectl.engine.maintenance import EVERY_SECONDS_REMOTE
 from queuectl.storage import open_worker_storage
 from queuectl.storage.records import NewWorker
+from queuectl.workspace import Workspace
 from tests import postgres
 from tests.postgres import Server
-from tests.support import Sandbox, wait_until
+from tests.support import ROOT, Sandbox, wait_until
 
 pytestmark = pytest.mark.parametrize("sandbox", ["postgres"], indirect=True)
 
+_PROXY = ROOT / "tests" / "engine" / "stalling_proxy.py"
 _WAITS = "echo $QUEUECTL_JOB_ID >> marks; until [ -e go ]; do sleep 0.02; done"
-_CANNOT = "going on as soon as it can be written"
-_CAN_AGAIN = "the database can be written again"
+_LOST = "lost the connection to postgresql://"
+_TRYING = "; trying again"
+_BACK = "connected to the database again"
+_SILENT = "the database has not answered for "
+_ENDING = "ending 1 running job: this worker's lease could not be renewed and is about to end"
+_ANSWERS = "the database answers again"
 
 
 @pytest.fixture
@@ -59,16 +70,122 @@ def test_running_commands_survive_their_server(sandbox: Sandbox, server: Server,
 
 @pytest.mark.parametrize("how", ["crash", "sessions ended"])
 def test_an_idle_worker_finds_its_server_again(sandbox: Sandbox, server: Server, how: str) -> None:
-    """It says that the server is away, and that it is back, and runs what comes then."""
+    """It says that the server is away, and that it is back, each once and no more than that, and runs
+    what comes then.
+    """
     sandbox.configure(lease_seconds=3)
     sandbox.enqueue("true")
     worker = sandbox.start_worker()
     wait_until(lambda: sandbox.count("completed") == 1)
     sandbox.close_queue()
     lose(server, how)
-    worker.wait_for(_CAN_AGAIN)
-    assert worker.said.count(_CANNOT) == 1
+    worker.wait_for(_BACK)
     sandbox.wait_state(sandbox.enqueue("true"), "completed")
+    time.sleep(EVERY_SECONDS_REMOTE + 0.5)  # Who looks after other workers has noticed it, too.
+    assert worker.stop() == 0
+    assert worker.said.count(_LOST) == worker.said.count(_BACK) == 1
+    assert worker.said.count(_TRYING) == 1
+    assert "cannot" not in worker.said.replace("cannot connect now", "")
+
+
+class Proxy:
+    """What a worker's packets pass through, and where they vanish. `url` is that of the queue through it."""
+
+    def __init__(self, server: Server, location: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(_PROXY), f"{server.folder}/.s.PGSQL.5432"], stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        port = int(self._process.stdout.readline())
+        self.url = location.replace(f"host={server.folder}", f"host=127.0.0.1&port={port}")
+
+    def swallow(self) -> None:
+        """From now on nothing comes through, and nobody is told."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def pass_on(self) -> None:
+        """Everything comes through again, also what was sent meanwhile."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox, server: Server) -> Iterator[Proxy]:
+    """Between a worker and the server."""
+    proxy = Proxy(server, sandbox.location)
+    yield proxy
+    proxy.close()
+
+
+def through(proxy: Proxy, **settings: object) -> dict[str, str]:
+    """The environment of a worker behind it."""
+    told = {f"QUEUECTL_{name.upper()}": str(value) for name, value in settings.items()}
+    return {"QUEUECTL_DATABASE_URL": proxy.url, **told}
+
+
+def test_a_server_that_answers_no_more_is_told_of(sandbox: Sandbox, proxy: Proxy) -> None:
+    """Where packets vanish no question fails. The worker says that it gets no answer, that it ends its
+    command before another worker may run that, and that the server is back, each once.
+    """
+    job = sandbox.enqueue(_WAITS)
+    worker = sandbox.start_worker(env=through(proxy, lease_seconds=4, kill_grace_seconds=1))
+    sandbox.wait_marks(1)
+    proxy.swallow()
+    worker.wait_for(_SILENT)
+    worker.wait_for(_ENDING)
+    wait_until(lambda: not sandbox.commands(), "the command was ended")
+    assert worker.said.index(_SILENT) < worker.said.index(_ENDING)
+    sandbox.touch("go")
+    proxy.pass_on()
+    worker.wait_for(_ANSWERS)
+    sandbox.wait_state(job, "completed")
+    assert worker.stop() == 0
+    for words in (_SILENT, _ENDING, _ANSWERS):
+        assert worker.said.count(words) == 1
+    assert "cannot" not in worker.said
+
+
+def test_a_worker_with_nothing_to_do_tells_of_a_silent_server(
+    sandbox: Sandbox, proxy: Proxy
+) -> None:
+    """Also while it idles, and in the background, in its log."""
+    env = through(proxy, lease_seconds=6)
+    worker = sandbox.run("worker-start", "--background", env=env)
+    assert worker.returncode == 0, worker
+    log = Path(Workspace(proxy.url).folder) / "queuectl.log"
+    for _ in range(2):
+        time.sleep(1)  # It idles by now.
+        proxy.swallow()
+        wait_until(lambda: log.read_text().count(_SILENT) > log.read_text().count(_ANSWERS))
+        proxy.pass_on()
+        wait_until(lambda: log.read_text().count(_SILENT) == log.read_text().count(_ANSWERS))
+    assert log.read_text().count(_SILENT) == 2
+    assert sandbox.run("worker-stop", env=env).returncode == 0
+
+
+def test_another_reason_is_told_of(sandbox: Sandbox, server: Server) -> None:
+    """Where the server that comes back takes no writes, the worker says so while it waits."""
+    job = sandbox.enqueue(_WAITS)
+    worker = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    sandbox.close_queue()
+    server.stop()
+    worker.wait_for(_LOST)
+    settings = server.data / "postgresql.auto.conf"
+    before = settings.read_text()
+    settings.write_text(f"{before}default_transaction_read_only = on\n")
+    server.start()
+    try:
+        worker.wait_for(" takes no writes: ")
+    finally:
+        settings.write_text(before)
+        server.sql("SELECT pg_reload_conf()")
+    worker.wait_for("the database can be written again")
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed")
     assert worker.stop() == 0
 
 
@@ -113,7 +230,8 @@ def test_what_cannot_be_kept_is_ended_before_it_is_anothers(
     sandbox.close_queue()
     server.stop(signal.SIGQUIT)
     wait_until(lambda: not sandbox.commands(), "the command was ended")
-    worker.wait_for(_CANNOT)
+    worker.wait_for(_LOST)
+    worker.wait_for(_ENDING)
     sandbox.touch("go")
     server.start()
     assert sandbox.wait_state(job, "completed").attempts == 1

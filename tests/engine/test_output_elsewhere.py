@@ -258,7 +258,7 @@ def test_the_copy_catches_up_with_a_server_that_was_away(sandbox: Sandbox, serve
     server.stop()
     sandbox.touch("go")
     wait_until((sandbox.folder / "written").exists)
-    worker.wait_for("going on as soon as it can be written")
+    worker.wait_for("lost the connection to ")
     sandbox.touch("end")
     server.start()
     sandbox.wait_state(job, "completed")

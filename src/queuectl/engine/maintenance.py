@@ -6,7 +6,9 @@ import threading
 
 from queuectl import processes
 from queuectl.engine.rescue import Patience, rescue_lost
+from queuectl.errors import PASSING
 from queuectl.storage import fingerprint
+from queuectl.text import is_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ _CLOCK_STEP = 1_000_000
 steps are those of a clock that is being kept in time."""
 
 
+_ROUNDS_TO_TELL = 3
+"""A server that is away for a moment is the ledger's to tell of: what lasts for so many rounds is not."""
+
+
 class Maintenance(threading.Thread):
     """Looks after the other workers, in a thread and with a connection of its own.
 
@@ -47,7 +53,9 @@ class Maintenance(threading.Thread):
         say: Callable[[str], None],
         on_clock_step: Callable[[], None],
         database_gone: Callable[[], None],
+        is_told: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_told` says whether people know that the database cannot be used."""
         super().__init__(name="maintenance", daemon=True)
         self._open_storage = open_storage
         self._database = database
@@ -58,6 +66,7 @@ class Maintenance(threading.Thread):
         self._say = say
         self._on_clock_step = on_clock_step
         self._database_gone = database_gone
+        self._is_told = is_told
         self._stopping = threading.Event()
         self._clock_offset: int | None = None
         self._patience = Patience()
@@ -73,6 +82,7 @@ class Maintenance(threading.Thread):
         me = None
         storage = None
         complaint = ""
+        failed = 0
         self._patience.every_seconds = EVERY_SECONDS
         # The first round was made before the worker began.
         while not self._stopping.wait(self._patience.every_seconds):
@@ -88,8 +98,13 @@ class Maintenance(threading.Thread):
                 self._heed_clock(storage)
                 self._round(storage, me)
                 complaint = ""
+                failed = 0
             except Exception as error:  # noqa: BLE001 - the next round may go well
                 self._patience.forget()
+                if isinstance(error, PASSING) and is_url(self._database):
+                    failed = 0 if self._is_told() else failed + 1
+                    if failed < _ROUNDS_TO_TELL:
+                        continue
                 if str(error) != complaint:
                     complaint = str(error)
                     self._say(f"cannot look after other workers: {complaint}")

@@ -42,6 +42,9 @@ _LEASE_MARGIN = 0.2
 _RENEWAL_TICKS = 1_000_000
 """How long the renewal of a lease may take that is found to be ending (1 s)."""
 
+_LISTEN_SECONDS = 2.0
+"""How soon it is looked whether a server still answers."""
+
 _PAUSE_TICKS = 1_000_000
 """How long nothing is started after the machine had no room for a process or a file (1 s)."""
 
@@ -78,6 +81,7 @@ class Worker:
         self._pausing = threading.Lock()
         self._stop_deadline_ticks: int | None = None
         self._lease_ends_seen_ticks: int | None = None
+        self._lease_end_told = False
         self.in_a_hurry = False
         """Somebody does not want to wait for anything."""
         self._asked: deque[Callable[[], object]] = deque()
@@ -227,6 +231,7 @@ class Worker:
             self._heed_stop()
             self._heed_ledger()
             self._heed_lease()
+            self.ledger.mind_silence()
             self._mind_pause()
             self._pat_watchdog()
             if not self._is_done():
@@ -246,6 +251,7 @@ class Worker:
     def wait_for(self, thread: threading.Thread) -> None:
         """Waits a little for a thread to end, then does what signals ask for."""
         thread.join(_JOIN_SECONDS)
+        self.ledger.mind_silence()
         self._do_what_was_asked()
         self._pat_watchdog()
 
@@ -300,12 +306,20 @@ class Worker:
         margin = min(seconds, ledger.lease.worker.lease_seconds * _LEASE_MARGIN)
         if ledger.lease.holds(ticks + int(margin * 1e6)):
             self._lease_ends_seen_ticks = None
+            self._lease_end_told = False
             return
         # After a machine stood still it is over before it can have been renewed.
         if self._lease_ends_seen_ticks is None:
             self._lease_ends_seen_ticks = ticks
         elif ticks - self._lease_ends_seen_ticks > _RENEWAL_TICKS:
-            self._running.end(self._running.all(), "lease")
+            running = self._running.all()
+            if running and not self._lease_end_told:
+                self._lease_end_told = True
+                self._say(
+                    f"ending {counted(len(running), 'running job')}: this worker's lease could not be"
+                    " renewed and is about to end, and other workers may run its jobs then"
+                )
+            self._running.end(running, "lease")
 
     def _mind_pause(self) -> None:
         if self._paused_until_ticks and self._clock.ticks() >= self._paused_until_ticks:
@@ -322,6 +336,8 @@ class Worker:
     def _wait(self, pause: float) -> None:
         """Sleeps until the ledger has news, a signal comes, or it is time to look."""
         seconds = self._watchdog.seconds
+        if self.ledger.may_be_cut_off:
+            seconds = _LISTEN_SECONDS if seconds is None else min(seconds, _LISTEN_SECONDS)
         if self.ledger.held or self._paused_until_ticks:
             seconds = pause if seconds is None else min(seconds, pause)
         if self._stop_deadline_ticks is not None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +11,7 @@ import pytest
 from queuectl import processes
 from queuectl.engine import maintenance
 from queuectl.engine.maintenance import EVERY_SECONDS, EVERY_SECONDS_REMOTE, Maintenance
+from queuectl.errors import DatabaseUnreachable
 from queuectl.jobs.outcome import Policy
 from queuectl.storage import open_job_storage
 from queuectl.storage.job_storage import WorkerStorage
@@ -35,7 +37,12 @@ class FakeStorage:
         pass
 
 
-def maintain(path: str, storage: FakeStorage, said: list[str]) -> Maintenance:
+def maintain(
+    path: str,
+    storage: FakeStorage,
+    said: list[str],
+    is_told: Callable[[], bool] = lambda: False,
+) -> Maintenance:
     """The thread, not started yet; what it says is noted, and that it found the database gone."""
     return Maintenance(
         lambda: cast(WorkerStorage, storage),
@@ -47,6 +54,7 @@ def maintain(path: str, storage: FakeStorage, said: list[str]) -> Maintenance:
         say=said.append,
         on_clock_step=lambda: None,
         database_gone=lambda: said.append("gone"),
+        is_told=is_told,
     )
 
 
@@ -127,3 +135,38 @@ def test_a_server_is_asked_less_often(tmp_path: Path, spans_machines: bool) -> N
     assert stopping.asked == [EVERY_SECONDS, later, later]
     assert storage.looks == 2
     jobs.close()
+
+
+class Unreachable(FakeStorage):
+    """A server that does not answer for some looks."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(spans_machines=True)
+        self._failures = failures
+
+    def workers(self, *, count_running: bool = True) -> list[object]:
+        self.looks += 1
+        if self.looks <= self._failures:
+            raise DatabaseUnreachable("cannot reach the server")
+        return []
+
+
+@pytest.mark.parametrize(
+    ("failures", "is_told", "count"), [(2, False, 0), (3, False, 1), (9, False, 1), (9, True, 0)]
+)
+def test_a_server_that_is_away_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, failures: int, is_told: bool, count: int
+) -> None:
+    """A lost connection is nothing new to people when the worker has told of it; what lasts for several
+    looks while the worker is well is.
+    """
+    monkeypatch.setattr(maintenance, "EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(maintenance, "EVERY_SECONDS_REMOTE", 0.001)
+    storage = Unreachable(failures)
+    said: list[str] = []
+    thread = maintain("postgresql://db/queue", storage, said, lambda: is_told)
+    thread.start()
+    wait_until(lambda: storage.looks > failures, "it looks after the others again")
+    thread.ask_to_close()
+    thread.join()
+    assert said == ["cannot look after other workers: cannot reach the server"] * count

@@ -64,6 +64,9 @@ class FakeLedger:
     def give_back_waiting(self) -> None:
         pass
 
+    def mind_silence(self) -> None:
+        pass
+
 
 class NotedBell:
     """A bell that notes for how long it was to be waited for, and ends the work after some waits."""

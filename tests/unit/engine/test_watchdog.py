@@ -33,6 +33,9 @@ class IdleLedger:
     def give_back_waiting(self) -> None:
         pass
 
+    def mind_silence(self) -> None:
+        pass
+
 
 class PassingTime:
     """A bell that is never rung: each wait takes its whole time. Ends the work after a minute."""
