@@ -122,6 +122,18 @@ def gone(logs: JobLogs, job: Job, attempts: Sequence[Attempt]) -> list[Place]:
     return [*places.values()]
 
 
+def gap(job: Job, attempt: Attempt, record: OutputRecord | None) -> bytes:
+    """The line that tells of what is missing between an attempt's header line and the `record` of its
+    output; nothing where that begins with its first block.
+    """
+    if record is None:
+        count = written(job, attempt) if attempt.finished_at is not None else 0
+        return own_lines.not_here(count, attempt.worker or "?") if count else b""
+    count = record.length - sum(length for _, length in record.blocks)
+    is_cut = count > 0 and record.blocks and record.blocks[0][0] > record.begins
+    return own_lines.elsewhere(count, record.host) if is_cut else b""
+
+
 def _length(record: OutputRecord, in_log: int) -> int:
     """How long the output is of which this is there, with what could not be copied any more when its
     command had ended: `in_log` says how much is in the log.
@@ -169,6 +181,7 @@ class CopiedLog:
             else:
                 last = b""
                 out.write(header(self._job, self._attempts[at]))
+                out.write(self._gap(at))
                 for data in self._blocks(at):
                     out.write(data)
                     last = data or last
@@ -250,7 +263,12 @@ class CopiedLog:
             yield from reversed(page)
         if is_first:
             yield closing(self._attempts[at], after=b"")
+        yield self._gap(at)
         yield header(self._job, self._attempts[at])
+
+    def _gap(self, at: int) -> bytes:
+        """What stands before the blocks of an attempt where others are missing."""
+        return gap(self._job, self._attempts[at], self._record(at))
 
 
 class CopiedFollower:
@@ -275,6 +293,7 @@ class CopiedFollower:
         """The number of the block that was passed on last."""
         self._passed = 0
         """How many bytes of it were."""
+        self._passed_in_all = 0
         self._last = b""
         self._ends_in_cut = False
 
@@ -297,6 +316,10 @@ class CopiedFollower:
             self._pass_on(attempt, reader)
             if attempt.finished_at is None:
                 break
+            if self._number < 0:
+                missing = gap(self._job, attempt, None)
+                if missing:
+                    reader.output(missing)
             reader.own_line(closing(attempt, after=self._last))
             self.at += 1
             self._begin()
@@ -316,17 +339,29 @@ class CopiedFollower:
                 if new:
                     reader.output(new)
                     self._last = new
+                    self._passed_in_all += len(new)
                 self._ends_in_cut = any(end == len(data) for _, end, _ in own_lines.cuts(data))
             is_more = len(page) == _PAGE
 
     def _go_on_at(self, number: int, attempt: Attempt, reader: Reader) -> None:
         """Goes on with another block than the last one; says what is missing between them."""
-        missing = (number - self._number) * BLOCK_BYTES - self._passed
-        if 0 <= self._number < number - 1 and not self._ends_in_cut:
+        line = b""
+        if self._number < number - 1 and not self._ends_in_cut:
             record = self._storage.output(self._job.id, attempt.run)
+            if record is not None and self._number < 0:
+                line = gap(self._job, attempt, record)
             # It is not missed where the command emptied its log.
-            if record is not None and record.begins <= self._number:
-                reader.output(own_lines.missed(missing))
+            elif record is not None and record.begins <= self._number:
+                # Of what was cut out of the middle, what stood before it is there still.
+                if record.blocks and record.blocks[0][0] <= self._number:
+                    missing = (number - self._number) * BLOCK_BYTES - self._passed
+                    line = own_lines.missed(missing)
+                else:
+                    to_come = sum(length for n, length in record.blocks if n >= number)
+                    missing = record.length - self._passed_in_all - to_come
+                    line = b"\n" + own_lines.elsewhere(max(missing, 0), record.host)
+        if line:
+            reader.output(line)
         self._number, self._passed = number, 0
 
 

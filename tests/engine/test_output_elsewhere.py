@@ -126,10 +126,55 @@ def test_of_much_output_the_end_is_there(sandbox: Sandbox) -> None:
     text, said = logs(sandbox, job)
     whole = far_log(sandbox, job).read_bytes()
     assert 256 * 1024 <= len(text) < 400 * 1024
-    first, rest = text.split(b"\n", 1)
+    first, gap, rest = text.split(b"\n", 2)
     assert whole.startswith(first)
     assert whole.endswith(rest)
+    missing = len(whole) - len(first) - 1 - len(rest)
+    assert gap == b"[queuectl] %d bytes are only on far" % missing
     assert " of 1,988,895 bytes of output are; the log itself is on far: " in said
+    assert logs(sandbox, job, "--follow")[0] == text
+    lines = text.splitlines(keepends=True)
+    assert logs(sandbox, job, "--tail", str(len(lines) - 1))[0] == b"".join(lines[1:])
+    assert json.loads(logs(sandbox, job, "--json")[0])["output"].encode() == text
+
+
+def test_a_reader_that_falls_behind_is_told_what_it_missed(sandbox: Sandbox) -> None:
+    """Who follows while more is written than the database keeps sees where bytes are missing, and on
+    which machine they are; that nothing was cut out of the log is not denied.
+    """
+    job = sandbox.enqueue(f"echo early; {_UNTIL_GO}; seq 1 300000")
+    worker = far_worker(sandbox)
+    wait_until(lambda: sandbox.queue.copied_log(job) and b"early\n" in logs(sandbox, job)[0])
+    out = Taken()
+    follower = sandbox.queue.copied_follower(job)
+    assert follower
+    follower.look(out)
+    sandbox.touch("go")
+    sandbox.wait_state(job, "completed")
+    follower.look(out)
+    # The header line of one that runs has the time of its claim.
+    whole = far_log(sandbox, job).read_bytes().partition(b"\n")[2]
+    before, _, after = out.text.partition(b"\n")[2].partition(b"\n[queuectl] ")
+    words, _, rest = after.partition(b"\n")
+    assert before == b"early\n"
+    assert whole.endswith(rest)
+    assert words == b"%d bytes are only on far" % (len(whole) - len(before) - len(rest))
+    assert worker.stop() == 0
+
+
+class Taken:
+    """Takes a log as it comes, and keeps it."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def output(self, data: bytes) -> None:
+        self.text += data
+
+    own_line = output
+
+    def flush(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize("limit", [0, 256 * 1024])
@@ -323,6 +368,7 @@ def test_output_that_did_not_move_along_is_missed(sandbox: Sandbox) -> None:
 
     text, said = logs(sandbox, job)
     assert text.count(b" ended ") == 2
+    assert text.count(b"\n[queuectl] 3893 bytes are not here: worker far:") == 2
     assert said.startswith(f"The output of attempts 1 and 2 (7,786 bytes) {_NOT_HERE}")
     assert f"look for {job}.log in its earlier job_logs folder on far, and copy it to /" in said
     assert len(said.splitlines()) == 1
@@ -330,7 +376,9 @@ def test_output_that_did_not_move_along_is_missed(sandbox: Sandbox) -> None:
     assert second.startswith(f"The output of attempt 2 (3,893 bytes) {_NOT_HERE}")
     told = json.loads(logs(sandbox, job, "--json")[0])
     assert (told["missing_bytes"], told["host"], told["path"]) == (7786, "far", None)
-    assert _NOT_HERE in logs(sandbox, job, "--follow")[1]
+    followed = logs(sandbox, job, "--follow")
+    assert followed[0] == text
+    assert _NOT_HERE in followed[1]
     shown = sandbox.run("show", job).stdout
     assert f"The output of attempts 1 and 2 (7,786 bytes) {_NOT_HERE}" in shown
     assert "See all of its output" not in shown

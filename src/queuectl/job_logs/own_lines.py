@@ -169,6 +169,19 @@ def cuts(text: bytes) -> Iterator[tuple[int, int, int]]:
         yield line.start(), line.end(), int(line[1])
 
 
+def elsewhere(count: int, host: str) -> bytes:
+    """What a reader is told in place of `count` bytes that are in the log on that machine alone."""
+    return b"[queuectl] %d bytes are only on %s\n" % (count, visible(host, 200).encode())
+
+
+def not_here(count: int, worker: str) -> bytes:
+    """The same of bytes that a worker wrote, where it is not known what became of them."""
+    return b"[queuectl] %d bytes are not here: worker %s wrote them\n" % (
+        count,
+        visible(worker, 200).encode(),
+    )
+
+
 def missed(count: int) -> bytes:
     """What a reader is told in place of `count` bytes that were cut before it came to them.
 
