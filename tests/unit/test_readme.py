@@ -61,9 +61,17 @@ def _keys_of_a_job() -> list[str]:
 def test_the_table_of_settings_is_true() -> None:
     """Each setting has a row, with its default and its range."""
     rows = table(README, "Configuration")
-    assert [row[:2] for row in rows] == [
-        [f"`{setting.name}`", show(setting.default)] for setting in SETTINGS
+    defaults = [
+        show(setting.default)
+        + (
+            ""
+            if setting.remote_default == setting.default
+            else f"; {setting.remote_default:g} on a server"
+        )
+        for setting in SETTINGS
     ]
+    assert [row[0] for row in rows] == [f"`{setting.name}`" for setting in SETTINGS]
+    assert [row[1] for row in rows] == defaults
     for setting, (_, _, allowed, _) in zip(SETTINGS, rows, strict=True):
         if setting.choices:
             assert allowed == ", ".join(setting.choices)
