@@ -128,3 +128,11 @@ def test_hint_to_make_a_queue_is_for_the_one_that_was_named(
     assert ran.status == 3
     assert "Make one with `queuectl --db 'x y.db' init`" in ran.err
     assert "Make one with `queuectl init`" in cli("status").err
+
+
+def test_the_help_knows_of_queues_on_a_server(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which variables name a queue, and where its worker log is."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "QUEUECTL_DATABASE_URL or QUEUECTL_DB_PATH" in cli.done("init", "--help").out
+    assert "or on a server" in cli.done("--help").out
+    assert "folder for a queue on a server" in cli.done("worker-start", "--help").out

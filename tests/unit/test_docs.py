@@ -180,3 +180,20 @@ def test_calls_are_found_where_they_stand() -> None:
 def test_nobody_is_sent_to_the_other_project_of_that_name(document: Path) -> None:
     """No document tells a reader to install queuectl by its name from the index."""
     assert not re.search(r"\b(install|add|run|uvx)( -\S+)* queuectl\b", document.read_text())
+
+
+def test_the_scripts_for_roles_can_be_made_for_another_schema() -> None:
+    """What the guide says to call for that leaves no statement in which the usual one is named."""
+    guides = ROOT / "docs" / "guides"
+    calls = re.findall(
+        r"^sed -E 's/(.*)/\\1 builds/' (\S+) \|",
+        (guides / "postgresql.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [script for _, script in calls] == ["postgresql-roles.sql", "postgresql-grants.sql"]
+    for pattern, script in calls:
+        lines = (guides / script).read_text().splitlines()
+        text = "\n".join(re.sub(pattern, r"\1 builds", line, count=1) for line in lines)
+        statements = re.sub(r"--.*", "", text)
+        assert "builds" in statements
+        assert "queuectl" not in statements

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from queuectl.cli.command import Command
 
 COMMANDS = {
-    "init": ("setup", "make a queue in the current folder"),
+    "init": ("setup", "make a queue in the current folder, or on a server"),
     "demo": ("demo", "see it all work in a few seconds, in a scratch folder"),
     "enqueue": ("enqueue", "queue a command, or a file of jobs"),
     "run": ("run", "queue a command, wait for it, and show its output"),

@@ -39,7 +39,7 @@ def _tell_of_other(context: Context, found: Workspace, database: str) -> None:
 
 COMMANDS = {
     "init": Command(
-        "Make a queue in the current folder, or where --db or QUEUECTL_DB_PATH says.",
+        "Make a queue in the current folder, or where --db, QUEUECTL_DATABASE_URL or QUEUECTL_DB_PATH says.",
         _init,
         examples="""
 queuectl init

@@ -47,7 +47,8 @@ def _configure_start(parser: ArgumentParser) -> None:
     group.add_argument(
         "--background",
         action="store_true",
-        help="detach from the terminal; remarks go to queuectl.log beside the database",
+        help="detach from the terminal; remarks go to queuectl.log beside the database,"
+        " or in this machine's folder for a queue on a server",
     )
     group.add_argument(
         "--use-processes",
