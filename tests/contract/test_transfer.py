@@ -299,10 +299,10 @@ def test_who_queues_a_job_of_the_same_id_meanwhile_is_told(pair: Pair) -> None:
     thread = threading.Thread(target=enqueue)
 
     def records() -> Iterator[Record]:
+        yield from exports.records([exports.job("a", State.DEAD)])
+        yield from exports.records(exports.job(new_id()) for _ in range(1_500))
         thread.start()
         assert begun.wait(30)
-        yield from exports.records(exports.job(new_id()) for _ in range(1_500))
-        yield from exports.records([exports.job("a", State.DEAD)])
 
     try:
         pair.jobs.import_jobs(records())
