@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,20 @@ from typing import Any
 
 import pytest
 
-from queuectl.errors import DatabaseBusy, DuplicateJobId, InvalidInput, QueuectlError
+from queuectl.errors import (
+    DatabaseBusy,
+    DatabaseUnreachable,
+    DuplicateJobId,
+    InvalidInput,
+    QueuectlError,
+)
 from queuectl.jobs.job import new_id
 from queuectl.jobs.lifecycle import FINISHED, State
 from queuectl.jobs.transfer import Record
 from queuectl.storage.job_storage import JobStorage
 from queuectl.storage.postgres import connection, sql, transfer
+from queuectl.storage.postgres.copying import Lines, line, no_system_errors
+from queuectl.storage.rows import row_of
 from tests import exports, postgres
 from tests.contract.support import FAILED, START, Database, Pair, ids_of, new_job
 from tests.support import PATIENCE_SECONDS, wait_until
@@ -403,3 +412,75 @@ def test_an_id_that_others_put_in_meanwhile_is_not_of_an_earlier_line(
     with pytest.raises(DuplicateJobId, match=r"^line 4: a job with the id 'b' is already"):
         pair.jobs.import_jobs(records())
     assert pair.ids() == ["b"]
+
+
+# ---- what comes in the way of a COPY
+
+
+def copied(jobs: Any, lines: Iterator[str]) -> None:
+    """Copies these lines into the jobs."""
+    with jobs._db.transaction():
+        jobs._db.copy_in(f"jobs (seq, {sql.JOB_COLUMNS})", Lines(lines))
+
+
+def rows(count: int) -> Iterator[str]:
+    """Lines of jobs, 1 KiB and more each."""
+    for n in range(count):
+        yield line((n, *row_of(exports.job(f"secret-{n}", command="x" * 1_000))))
+
+
+@pytest.mark.parametrize("end", [200, 2_000])
+def test_a_session_that_ends_in_a_copy_is_told_in_one_line(
+    pair: Pair, capfd: pytest.CaptureFixture[str], end: int
+) -> None:
+    """Whether the server ended it early or late: no traceback, and nothing of a job."""
+    here: Any = pair.jobs
+    hook = sys.excepthook
+    pid = here._db._db.info.backend_pid
+
+    gone = f"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = {pid}"
+
+    def lines() -> Iterator[str]:
+        for n, text in enumerate(rows(3_000)):
+            yield text
+            if n == end:
+                ask(pair.database, f"SELECT pg_terminate_backend({pid})")
+                wait_until(lambda: ask(pair.database, gone), "the session is gone")
+
+    with pytest.raises(DatabaseUnreachable) as told:
+        copied(here, lines())
+    assert "secret" not in told.value.message
+    assert "\n" not in told.value.message
+    assert capfd.readouterr() == ("", "")
+    assert sys.excepthook is hook
+    assert pair.ids() == []
+
+
+@pytest.mark.parametrize("error", [InvalidInput("line 9: damaged"), KeyboardInterrupt()])
+def test_what_ends_a_copy_here_is_what_is_raised(
+    pair: Pair, capfd: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    """Not what the server makes of it; and the storage can be used."""
+
+    def lines() -> Iterator[str]:
+        yield from rows(300)
+        raise error
+
+    with pytest.raises(type(error)) as told:
+        copied(pair.jobs, lines())
+    assert told.value is error
+    assert capfd.readouterr() == ("", "")
+    pair.enqueue("a")
+    assert pair.ids() == ["a"]
+
+
+def test_several_copies_at_once_leave_the_hook_as_it_was() -> None:
+    """Whichever ends first."""
+    hook = sys.excepthook
+    first, second = no_system_errors(), no_system_errors()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert sys.excepthook != hook
+    second.__exit__()
+    assert sys.excepthook is hook

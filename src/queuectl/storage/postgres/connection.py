@@ -138,9 +138,16 @@ class Connection:
             return int(cursor.rowcount)
 
     def copy_in(self, table: str, lines: Lines) -> None:
-        """Puts rows in, within a transaction. Raises UniqueViolation of psycopg2."""
-        with self._translated(), self._run("SELECT 1", None) as cursor:
-            cursor.copy_expert(f"COPY {table} FROM STDIN", lines, _COPIED_AT_ONCE)
+        """Puts rows in, within a transaction. Raises UniqueViolation of psycopg2, and what `lines` do."""
+        from queuectl.storage.postgres.copying import no_system_errors
+
+        with self._translated(), self._run("SELECT 1", None) as cursor, no_system_errors():
+            try:
+                cursor.copy_expert(f"COPY {table} FROM STDIN", lines, _COPIED_AT_ONCE)
+            except psycopg2.Error:
+                if lines.error is not None:
+                    raise lines.error from None
+                raise
 
     def note(self, query: str, values: Values = None) -> list[tuple[Any, ...]]:
         """As `fetch`, for what may be lost again when the server crashes, and waits for no disk."""
@@ -286,6 +293,8 @@ class Connection:
     def _one_line(self, error: psycopg2.Error) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         text = lines[0] if lines else type(error).__name__
+        if text == "invalid socket":  # The library read on in a session that had ended.
+            text = "the connection was lost"
         # The library repeats parts of what it was given, where it cannot read that.
         for secret in self._secrets:
             text = text.replace(secret, "***")
