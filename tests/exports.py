@@ -9,21 +9,24 @@ from hypothesis import strategies as st
 from queuectl.jobs import limits
 from queuectl.jobs.fields import COMMAND_BYTES
 from queuectl.jobs.job_view import Attempt, Job
-from queuectl.jobs.lifecycle import State
+from queuectl.jobs.lifecycle import WAITING, State
+from queuectl.jobs.limits import QUEUE
 from queuectl.jobs.outcome import Policy
 from queuectl.jobs.transfer import Record, write_export
 
 START = 1_795_521_600_000_000  # 2026-11-24T12:00:00Z
 POLICY = Policy(backoff_base=2, max_losses=5)
 
-STATES = [state for state in State if state != State.PROCESSING]
+STATES = [s for s in State if s not in (State.PROCESSING, State.BLOCKED)]
 """Those in which a job can be in an export."""
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 _LINE = (
     st.sampled_from(["\\N", "\t", "a\\tb\r\n", "'; DROP TABLE jobs; --", "\x1b[2J", "日本"]) | _TEXT
 )
-_SMALL = st.integers(0, 2**31 - 1)
+_SMALL = st.integers(0, 1_000_000_000)
+_PLACE = st.none() | st.integers(0, 2**53 - 1)
+_OUTCOMES = "succeeded failed timeout not_started lost interrupted cancelled".split()
 _TIME = st.integers(0, 253_402_300_799_999_999)
 _EXIT = st.none() | st.integers(-(2**31), 2**32 - 1)
 
@@ -37,13 +40,13 @@ ATTEMPTS = st.builds(
     attempt=_SMALL,
     started_at=_TIME,
     finished_at=_TIME,
-    outcome=_LINE,
+    outcome=st.sampled_from(_OUTCOMES),
     exit_code=_EXIT,
     signal=st.none() | _SMALL,
     error=st.none() | _LINE,
     worker=st.none() | _LINE,
-    log_start=st.none() | st.integers(0, 2**63 - 1),
-    log_end=st.none() | st.integers(0, 2**63 - 1),
+    log_start=_PLACE,
+    log_end=_PLACE,
     run=st.none(),
 )
 
@@ -58,7 +61,7 @@ JOBS = st.builds(
     updated_at=_TIME,
     next_run_at=st.none() | _TIME,
     priority=st.integers(-1_000_000, 1_000_000),
-    queue=_LINE,
+    queue=st.just(QUEUE),
     cwd=_LINE.filter(bool),
     env=st.dictionaries(st.from_regex(r"[A-P_][A-Z0-9_]{0,8}", fullmatch=True), _LINE, max_size=3),
     timeout=_number(limits.LONGEST_TIMEOUT_SECONDS),
@@ -72,11 +75,11 @@ JOBS = st.builds(
     started_at=st.none() | _TIME,
     finished_at=st.none() | _TIME,
     worker=st.none() | _LINE,
-    cancel_requested_at=st.none() | _TIME,
+    cancel_requested_at=st.none(),
     requires=st.sets(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,7}", fullmatch=True), max_size=3).map(
         lambda tags: tuple(sorted(tags))
     ),
-)
+).map(lambda job: job if job.state in WAITING else job._replace(next_run_at=None))
 
 QUEUES = st.lists(
     st.tuples(JOBS, st.lists(ATTEMPTS, max_size=3)), max_size=8, unique_by=lambda found: found[0].id

@@ -482,7 +482,8 @@ class JobQueue:
         how many jobs and attempts. Of the settings, those that the configuration file has stay.
 
         Raises InvalidInput for the first line that is wrong, and for an export that is not whole;
-        DuplicateJobId for the first id that is taken. Nobody else can write to the queue meanwhile.
+        DuplicateJobId for the first id that is taken. Nobody else can write to a queue in a file
+        meanwhile; one on a server can be used.
         """
         from queuectl.config import add_missing, check_all
         from queuectl.jobs.transfer import ExportReader

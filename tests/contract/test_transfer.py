@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from queuectl.errors import DatabaseError, DuplicateJobId, InvalidInput
+from queuectl.jobs.claim import Claim
 from queuectl.jobs.job import new_id, new_ids
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
+from queuectl.jobs.outcome import LOST, Outcome, Policy, Verdict, judge
 from queuectl.jobs.transfer import ATTEMPT_FIELDS, ExportReader, Record
 from queuectl.storage.job_storage import JobStorage
 from queuectl.storage.sqlite.connection import connect, fetch
@@ -191,6 +193,30 @@ def test_imported_jobs_run(pair: Pair) -> None:
     assert pair.jobs.check() == []
 
 
+def test_jobs_at_the_end_of_their_counts_run(pair: Pair) -> None:
+    """Of the largest counts that an export may hold none stops a worker: the job is claimed, lost,
+    claimed again and ends, and so is the job beside it.
+    """
+    full = exports.job("full", attempts=1_000_000_000, losses=1_000_000_000)
+    imported(pair.jobs, exports.written([(full, []), (exports.job("other"), [])]))
+    pair.register("lost", "w")
+    assert ids_of(pair.claim("lost")) == ["full"]
+    pair.work.fence("lost")
+    lost = judge_all(Policy(backoff_base=2, max_losses=2**31))
+    [(claim, verdict)] = pair.work.rescue("lost", lost)
+    assert (claim.id, verdict.losses) == ("full", 1_000_000_001)
+    claims = pair.claim("w", 9)
+    assert ids_of(claims) == ["full", "other"]
+    for claim in claims:
+        assert pair.settle("w", claim) == []
+    assert pair.state("full") == pair.state("other") == State.COMPLETED
+
+
+def judge_all(policy: Policy) -> Callable[[Claim], tuple[Outcome, Verdict]]:
+    """Every run was lost."""
+    return lambda claim: (LOST, judge(claim, LOST, policy))
+
+
 def test_no_jobs_are_no_trouble(pair: Pair) -> None:
     """The export of an empty queue can be imported, and changes nothing."""
     imported(pair.jobs, exported(pair.jobs))
@@ -299,10 +325,10 @@ def test_who_queues_a_job_of_the_same_id_meanwhile_is_told(pair: Pair) -> None:
     thread = threading.Thread(target=enqueue)
 
     def records() -> Iterator[Record]:
+        yield from exports.records([exports.job("a", State.DEAD)])
+        yield from exports.records(exports.job(new_id()) for _ in range(1_500))
         thread.start()
         assert begun.wait(30)
-        yield from exports.records(exports.job(new_id()) for _ in range(1_500))
-        yield from exports.records([exports.job("a", State.DEAD)])
 
     try:
         pair.jobs.import_jobs(records())

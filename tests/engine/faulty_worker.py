@@ -123,14 +123,14 @@ def watch_threads() -> None:
     def watched(name: str) -> Callable[..., Any]:
         original = getattr(Storage, name)
 
-        def verb(self: Any, *arguments: Any) -> Any:
+        def verb(self: Any, *arguments: Any, **options: Any) -> Any:
             me = threading.get_ident()
             thread, other = inside.get(id(self), (me, ""))
             if thread != me:
                 print(f"{name} and {other} at once", file=sys.stderr, flush=True)
             inside[id(self)] = (me, name)
             try:
-                return original(self, *arguments)
+                return original(self, *arguments, **options)
             finally:
                 inside.pop(id(self), None)
 

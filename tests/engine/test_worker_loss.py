@@ -374,11 +374,17 @@ def _register(sandbox: Sandbox, facts: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(
     "facts",
-    [{"boot_id": "before the reboot"}, {"process_started": "1"}, {"pid": 4_194_304}],
+    [
+        {"boot_id": "before the reboot", "lease_seconds": 2},
+        {"process_started": "1"},
+        {"pid": 4_194_304},
+    ],
     ids=["reboot", "pid of another", "no such pid"],
 )
 def test_a_pid_alone_makes_no_worker_alive(sandbox: Sandbox, facts: dict[str, Any]) -> None:
-    """After a reboot, or when its number went to another process, a worker is gone, at once."""
+    """After a reboot, or when its number went to another process, a worker is gone, at once; on a
+    server, where the machine before the reboot looks like another one, when its lease is over.
+    """
     job = _register(sandbox, facts)
     sandbox.drain()
     assert sandbox.outcomes(job) == ["lost", "succeeded"]

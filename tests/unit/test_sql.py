@@ -34,7 +34,7 @@ PARTS = {
         "self._quoted_schema": "its name, as `quote` gives it",
         "how": "one of two ways to begin a transaction",
         "self._setting": "made of the former",
-        "int(IDLE_SECONDS * 1000)": "a number of the program's own",
+        "limit": "a number of the program's own",
         "table": "COPY_JOBS",
     },
     "postgres/jobs.py": {"table": "jobs or ended_jobs"},

@@ -129,7 +129,33 @@ REFUSED = [
         "line 3: created_at must be .* not 'now'",
     ),
     (changed(3, lambda f: f["job"].update(created_at=None)), "line 3: created_at must be"),
-    (changed(3, lambda f: f["job"].update(attempts=2**31)), "line 3: attempts must be"),
+    # A claim or a loss adds one: in 32 bits such a job would fail the claims of all.
+    (changed(3, lambda f: f["job"].update(attempts=10**9 + 1)), "line 3: attempts must be"),
+    (changed(3, lambda f: f["job"].update(losses=10**9 + 1)), "line 3: losses must be"),
+    (changed(3, lambda f: f["attempts"][0].update(attempt=2**31)), "line 3: attempt must be"),
+    # What no worker ever takes, or takes to end it.
+    (
+        changed(3, lambda f: f["job"].update(queue="mail")),
+        "line 3: queue must be default, not 'mail'",
+    ),
+    (changed(3, lambda f: f["job"].update(queue=["mail"])), "line 3: queue must be default"),
+    (changed(3, lambda f: f["job"].update(state="blocked")), "line 3: .* state 'blocked'"),
+    (
+        changed(3, lambda f: f["job"].update(cancel_requested_at=1)),
+        "line 3: cancel_requested_at must be null",
+    ),
+    # What is due would be looked for among the ended ones.
+    (
+        changed(3, lambda f: f["job"].update(state="dead", next_run_at=1)),
+        "line 3: next_run_at must be null in a job that is dead",
+    ),
+    # What no reader of a log can look for.
+    (changed(3, lambda f: f["attempts"][0].update(log_start=2**63 - 1)), "line 3: log_start must"),
+    (changed(3, lambda f: f["attempts"][0].update(log_end=2**53)), "line 3: log_end must be"),
+    (changed(3, lambda f: f["attempts"][0].update(outcome="running")), "line 3: outcome must be"),
+    (changed(3, lambda f: f["attempts"][0].update(outcome={})), "line 3: outcome must .* 'dict'"),
+    (changed(3, lambda f: f["job"].update(worker="w" * 1_001)), "line 3: worker is longer than"),
+    (changed(3, lambda f: f["job"].update(error="e" * 1_000_001)), "line 3: error is longer than"),
     (changed(3, lambda f: f["job"].update(error="\0")), "line 3: error contains a NUL"),
     (changed(3, lambda f: f["job"].update(worker="\ud800")), "line 3: worker cannot be written"),
     (changed(3, lambda f: f["job"].update(env={"A": 1})), "line 3: env A must be a string"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+QUEUE = "default"
+"""The one queue there is so far: no worker looks for jobs of another."""
+
 MOST_RETRIES = 1_000
 
 LARGEST_BACKOFF_BASE = 3_600

@@ -14,7 +14,8 @@ from queuectl.jobs.claim import Claim
 from queuectl.jobs.fields import CHECKS, string, whole
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.jobs_file import as_utf8
-from queuectl.jobs.lifecycle import State
+from queuectl.jobs.lifecycle import WAITING, State
+from queuectl.jobs.limits import QUEUE
 from queuectl.jobs.outcome import LOST, MOVED, Policy, cancelled, judge
 from queuectl.jobs.spec import decode_text_file
 from queuectl.jobs.strict_json import parse_object
@@ -224,10 +225,10 @@ def _job(fields: dict[str, object]) -> tuple[Job, list[Attempt]]:
     job, attempts = fields.get("job"), fields.get("attempts")
     if len(fields) != 2 or not isinstance(job, dict) or not isinstance(attempts, list):
         raise InvalidInput("an object with 'job' and 'attempts' was expected")
-    return (
-        Job._make(_checked(job, JOB_FIELDS)),
-        [Attempt(*_checked(attempt, ATTEMPT_FIELDS)) for attempt in attempts],
-    )
+    found = Job._make(_checked(job, JOB_FIELDS))
+    if found.next_run_at is not None and found.state not in WAITING:
+        raise InvalidInput(f"next_run_at must be null in a job that is {found.state}")
+    return found, [Attempt(*_checked(attempt, ATTEMPT_FIELDS)) for attempt in attempts]
 
 
 def _checked(values: object, checks: dict[str, Callable[[Any], Any]]) -> Iterable[Any]:
@@ -246,29 +247,79 @@ _LAST_AT = 253_402_300_799_999_999
 """The end of the year 9999: no later time can be shown."""
 
 
+_MOST_COUNTED = 1_000_000_000
+"""Each further run adds one, in columns of 32 bits: a job at their end would fail every claim that it
+is a part of.
+"""
+
+_LAST_BYTE = 2**53 - 1
+"""No file is longer, and no reader's arithmetic ends sooner."""
+
+_LONGEST_NAME = 1_000
+_LONGEST_ERROR = 1_000_000
+
+
 def _time(name: str) -> Callable[[object], int]:
     return whole(name, 0, _LAST_AT)
 
 
-def _count(name: str, bits: int = 31) -> Callable[[object], int]:
-    return whole(name, 0, 2**bits - 1)
+def _count(name: str, most: int = _MOST_COUNTED) -> Callable[[object], int]:
+    return whole(name, 0, most)
 
 
-def _text(name: str) -> Callable[[object], str]:
-    return lambda value: string(name, value)
+def _text(name: str, longest: int) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = string(name, value)
+        if len(text) > longest:
+            raise InvalidInput(f"{name} is longer than {longest:,} characters")
+        return text
+
+    return check
+
+
+def _one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
+    known = {choice: choice for choice in choices}
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in known:
+            return known[value]
+        shown = visible(value, 40) if isinstance(value, str) else type(value).__name__
+        raise InvalidInput(f"{name} must be {' or '.join(known)}, not {shown!r}")
+
+    return check
 
 
 def _optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else check(value)
 
 
-_STATES = {state.value: state for state in State if state != State.PROCESSING}
+def _null(name: str) -> Callable[[object], None]:
+    def check(value: object) -> None:
+        if value is not None:
+            raise InvalidInput(f"{name} must be null in a job of an export")
+
+    return check
+
+
+# What runs is put to rest, and so far nothing waits for other jobs: nothing would ever unblock it.
+_STATES = {s.value: s for s in State if s not in (State.PROCESSING, State.BLOCKED)}
 
 
 def _state(value: object) -> State:
     if isinstance(value, str) and value in _STATES:
         return _STATES[value]
     raise InvalidInput(f"a job of an export cannot be in the state {visible(str(value), 40)!r}")
+
+
+_OUTCOMES = (
+    "succeeded",
+    "failed",
+    "timeout",
+    "not_started",
+    "lost",
+    "interrupted",
+    "cancelled",
+)
 
 
 def _env(value: object) -> dict[str, str]:
@@ -285,7 +336,7 @@ JOB_FIELDS: dict[str, Callable[[Any], Any]] = {
     "updated_at": _time("updated_at"),
     "next_run_at": _optional(_time("next_run_at")),
     "priority": CHECKS["priority"],
-    "queue": _text("queue"),
+    "queue": _one_of("queue", [QUEUE]),
     "cwd": CHECKS["cwd"],
     "env": _env,
     "timeout": _optional(CHECKS["timeout"]),
@@ -295,11 +346,11 @@ JOB_FIELDS: dict[str, Callable[[Any], Any]] = {
     "losses": _count("losses"),
     "exit_code": _optional(whole("exit_code", -(2**31), 2**32 - 1)),
     "signal": _optional(_count("signal")),
-    "error": _optional(_text("error")),
+    "error": _optional(_text("error", _LONGEST_ERROR)),
     "started_at": _optional(_time("started_at")),
     "finished_at": _optional(_time("finished_at")),
-    "worker": _optional(_text("worker")),
-    "cancel_requested_at": _optional(_time("cancel_requested_at")),
+    "worker": _optional(_text("worker", _LONGEST_NAME)),
+    "cancel_requested_at": _null("cancel_requested_at"),
     "requires": CHECKS["requires"],
 }
 """The fields of a `Job` in their order, and the check of each."""
@@ -308,13 +359,13 @@ ATTEMPT_FIELDS: dict[str, Callable[[Any], Any]] = {
     "attempt": _count("attempt"),
     "started_at": _time("started_at"),
     "finished_at": _time("finished_at"),
-    "outcome": _text("outcome"),
+    "outcome": _one_of("outcome", _OUTCOMES),
     "exit_code": JOB_FIELDS["exit_code"],
     "signal": JOB_FIELDS["signal"],
     "error": JOB_FIELDS["error"],
     "worker": JOB_FIELDS["worker"],
-    "log_start": _optional(_count("log_start", 63)),
-    "log_end": _optional(_count("log_end", 63)),
+    "log_start": _optional(_count("log_start", _LAST_BYTE)),
+    "log_end": _optional(_count("log_end", _LAST_BYTE)),
 }
 """The first fields of an `Attempt` in their order, and the check of each."""
 

@@ -165,8 +165,9 @@ class JobStorage(Protocol):
         self, records: Iterable[Record], finish: Callable[[], object] | None = None
     ) -> None:
         """Stores all of the jobs with their attempts as they are, behind those that are there; or
-        none, when one cannot be stored, or `records` or `finish` raises. Others can write nothing
-        meanwhile. `finish` is called as the last step before the commit.
+        none, when one cannot be stored, or `records` or `finish` raises. `finish` is called as the
+        last step before the commit. Whoever would put in one of these ids waits until then; in a
+        file, whoever would write.
 
         Raises DuplicateJobId, with the line, for the first id that is taken; InvalidInput for the
         first that an earlier record has.

@@ -65,7 +65,8 @@ other way the server takes one of these all the same, and would think it so dear
 
 IDLE_SECONDS = 10.0
 """How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
-middle of one would else keep its rows locked until the server's kernel misses it, two hours later.
+middle of one would else keep its rows locked until the server's kernel misses it, two hours later. Not for
+one whose rows nobody waits for: an import or an export pauses as whoever is at the other end does.
 """
 
 
@@ -162,9 +163,16 @@ class Connection:
             return int(cursor.rowcount)
 
     def copy_in(self, table: str, lines: Lines) -> None:
-        """Puts rows in, within a transaction. Raises UniqueViolation of psycopg2."""
-        with self._translated(), self._run("SELECT 1", None) as cursor:
-            cursor.copy_expert(f"COPY {table} FROM STDIN", lines, _COPIED_AT_ONCE)
+        """Puts rows in, within a transaction. Raises UniqueViolation of psycopg2, and what `lines` do."""
+        from queuectl.storage.postgres.copying import no_system_errors
+
+        with self._translated(), self._run("SELECT 1", None) as cursor, no_system_errors():
+            try:
+                cursor.copy_expert(f"COPY {table} FROM STDIN", lines, _COPIED_AT_ONCE)
+            except psycopg2.Error:
+                if lines.error is not None:
+                    raise lines.error from None
+                raise
 
     def note(self, query: str, values: Values = None) -> list[tuple[Any, ...]]:
         """As `fetch`, for what may be lost again when the server crashes, and waits for no disk."""
@@ -190,20 +198,24 @@ class Connection:
 
     # ---- transactions
 
-    def transaction(self) -> _Transaction:
-        """BEGIN ... COMMIT, or ROLLBACK on any error."""
-        return _Transaction(self, "BEGIN")
+    def transaction(self, *, pauses: bool = False) -> _Transaction:
+        """BEGIN ... COMMIT, or ROLLBACK on any error. Each statement sees what was committed before it.
 
-    def snapshot(self) -> _Transaction:
+        `pauses`: it may wait for its next statement for as long as it likes.
+        """
+        return _Transaction(self, "BEGIN ISOLATION LEVEL READ COMMITTED", pauses)
+
+    def snapshot(self, *, pauses: bool = False) -> _Transaction:
         """Several queries that all see the same moment of the database."""
-        return _Transaction(self, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return _Transaction(self, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pauses)
 
-    def begin(self, how: str) -> None:
+    def begin(self, how: str, *, pauses: bool = False) -> None:
         """Has the next statement begin a transaction, in the same round trip."""
         self._ready()
+        limit = 0 if pauses else int(IDLE_SECONDS * 1000)
         self._before_next = (
             f"{how}; {self._setting}'on', true); "
-            f"SET LOCAL idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {limit}; "
         )
         self._in_transaction = True
 
@@ -276,7 +288,13 @@ class Connection:
                 f"{self.shown}: the disk of the database server is full; nothing was changed",
                 hint="Make room on the server's disk, then try again.",
             )
-        if code.startswith("53") or code in ("40001", "40P01", "55P03"):
+        if code == "40P01":
+            return DatabaseBusy(
+                f"{self.shown}: this and another command waited for each other, over the same jobs;"
+                " this one gave way",
+                hint="Try again.",
+            )
+        if code.startswith("53") or code in ("40001", "55P03"):
             return DatabaseBusy(f"{self.shown}: {text}", hint="Try again.")
         if code == "25006":
             # The next try connects anew: a name, or a pooler, may lead to the primary by then.
@@ -301,6 +319,8 @@ class Connection:
     def _one_line(self, error: psycopg2.Error) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         text = lines[0] if lines else type(error).__name__
+        if text == "invalid socket":  # The library read on in a session that had ended.
+            text = "the connection was lost"
         # The library repeats parts of what it was given, where it cannot read that.
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -356,14 +376,15 @@ class _translated:  # noqa: N801 - reads as a statement
 
 
 class _Transaction:
-    __slots__ = ("_connection", "_how")
+    __slots__ = ("_connection", "_how", "_pauses")
 
-    def __init__(self, connection: Connection, how: str) -> None:
+    def __init__(self, connection: Connection, how: str, pauses: bool) -> None:
         self._connection = connection
         self._how = how
+        self._pauses = pauses
 
     def __enter__(self) -> None:
-        self._connection.begin(self._how)
+        self._connection.begin(self._how, pauses=self._pauses)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:

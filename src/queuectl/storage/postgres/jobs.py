@@ -6,6 +6,7 @@ import psycopg2.errors
 
 from queuectl.errors import CouldNotDo
 from queuectl.jobs.lifecycle import FINISHED, State, may, sources
+from queuectl.jobs.limits import QUEUE
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
 from queuectl.storage.postgres.connection import Connection
@@ -347,7 +348,7 @@ def _values(job: NewJob, now: int) -> tuple[object, ...]:
         env = json.dumps(job.env)
     return (
         job.id,
-        sql.QUEUE,
+        QUEUE,
         job.command,
         job.cwd,
         env,

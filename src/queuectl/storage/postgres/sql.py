@@ -7,6 +7,7 @@ one JSON text.
 from __future__ import annotations
 
 from queuectl.jobs.lifecycle import FINISHED, State, sources
+from queuectl.jobs.limits import QUEUE
 from queuectl.storage.postgres.connection import NOW
 
 TYPE_CHECKING = False
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 def _states(states: Iterable[State]) -> str:
     return ", ".join(f"'{state.value}'" for state in states)
 
-
-QUEUE = "default"
-"""The one queue there is so far."""
 
 JOB_COLUMNS = (
     "id, command, state, attempts, max_retries, created_at, updated_at, next_run_at, priority, queue,"

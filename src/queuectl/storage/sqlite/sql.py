@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queuectl.jobs.lifecycle import State, sources
+from queuectl.jobs.limits import QUEUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
 def _states(states: Iterable[State]) -> str:
     return ", ".join(f"'{state.value}'" for state in states)
 
-
-QUEUE = "default"
-"""The one queue there is so far."""
 
 INSERT_JOB = f"""
 INSERT INTO jobs (id, queue, command, cwd, env, state, priority, attempts, max_retries, backoff_base,
