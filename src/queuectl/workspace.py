@@ -10,7 +10,7 @@ import os
 
 from queuectl.disk import holds_something
 from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
-from queuectl.text import is_url, typed, visible
+from queuectl.text import is_like_url, is_url, typed, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 DATABASE = "queuectl.db"
 CONFIG = "queuectl_config.json"
+
+_URL_HINT = (
+    "A URL looks like postgresql://USER@HOST:5432/DATABASE."
+    " What was given is not shown, for it may hold a password."
+)
 
 
 class Workspace:
@@ -130,12 +135,15 @@ def find(
         raise InvalidInput("the path of the database is empty", hint="Name a file after --db.")
     url = environ.get("QUEUECTL_DATABASE_URL")
     if url and not location and not is_url(url):
-        raise InvalidInput(
-            "QUEUECTL_DATABASE_URL holds no URL of PostgreSQL",
-            hint="It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE.",
-        )
+        raise InvalidInput("QUEUECTL_DATABASE_URL holds no URL of PostgreSQL", hint=_URL_HINT)
     config = environ.get("QUEUECTL_CONFIG_PATH")
-    named = location or url or environ.get("QUEUECTL_DB_PATH")
+    path = environ.get("QUEUECTL_DB_PATH")
+    named = location or url or path
+    if named and is_like_url(named) and not is_url(named):
+        source = "--db" if location else "QUEUECTL_DB_PATH"
+        raise InvalidInput(
+            f"{source} names neither a file nor a database of PostgreSQL", hint=_URL_HINT
+        )
     found = named or ""
     if not named:
         found, config = _nearest(config, start or current_folder())

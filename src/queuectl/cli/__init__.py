@@ -315,17 +315,18 @@ def _explain(error: Exception) -> QueuectlError:
 
 
 def _report(error: QueuectlError, arguments: list[str]) -> None:
-    from queuectl.cli.talk import fitted, pasteable
+    from queuectl.cli.talk import fitted, pasteable, without_passwords
     from queuectl.text import visible
 
-    hint = pasteable(error.hint, _db_of(arguments))
+    message = without_passwords(error.message)
+    hint = pasteable(without_passwords(error.hint), _db_of(arguments))
     if _wants_json(arguments):
         import json
 
-        told = {**error.as_dict(), "hint": hint or None}
+        told = {**error.as_dict(), "message": message, "hint": hint or None}
         text = json.dumps({"error": told})
     else:
-        text = f"queuectl: {visible(error.message)}"
+        text = f"queuectl: {visible(message)}"
         if hint:
             text += f"\n  {visible(hint)}"
         text = fitted(text, sys.stderr)

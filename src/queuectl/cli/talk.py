@@ -33,6 +33,17 @@ def pasteable(text: str, db: str | None) -> str:
     return re.sub(rf"\bqueuectl (?=(?:{names})\b)", lambda found: f"{called} ", text)
 
 
+def without_passwords(text: str) -> str:
+    """The text without the password of a URL that was given where none belongs, and is repeated."""
+    if ":/" not in text and "=" not in text:
+        return text
+    import re
+
+    # What stands behind the user's name, or in the place of a port, and is none.
+    text = re.sub(r"(:/+[^\s/@:[]*):(?:[^\s@]*(?=@)|(?!\d*(?:\W|$))[^\s/?'\"]+)", r"\1:***", text)
+    return re.sub(r"(?i)(passw(?:or)?d\s*=\s*)[^\s&'\"]+", r"\1***", text)
+
+
 def fitted(text: str, stream: TextIO) -> str:
     """The text, with lines that are too wide for the stream's terminal broken between words."""
     width = terminal_width(stream)
