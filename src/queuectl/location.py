@@ -47,6 +47,11 @@ class Url:
                 "there is an @ in an unusual place",
                 "In a password @ is written %40, / is %2F, and ? is %3F.",
             )
+        if "%" in url and _has_stray_percent(url):
+            raise _refused(
+                "there is a % in it that does not begin the code of a character",
+                "In a password % is written %25.",
+            )
         self.user, _, self.password = login.partition(":")
         self.parameters: dict[str, str] = {}
         for pair in filter(None, query.split("&")):
@@ -150,6 +155,12 @@ def _refused(why: str, hint: str = "") -> InvalidInput:
         f"the URL of the database cannot be used: {why}",
         hint=hint or "It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE.",
     )
+
+
+def _has_stray_percent(url: str) -> bool:
+    import re
+
+    return re.search("%(?![0-9A-Fa-f]{2})|%00", url) is not None
 
 
 def _decoded(text: str) -> str:
