@@ -123,6 +123,27 @@ def identity(url: str) -> str:
     return f"{written}{'&' if '?' in written else '?'}schema={_encoded(parts.schema or SCHEMA)}"
 
 
+def shareable(url: str) -> str:
+    """The URL without its secrets: whoever has them elsewhere, in ~/.pgpass for example, can use it."""
+    parts = Url(url)
+    parts.password = ""
+    for name in _SECRET_PARAMETERS:
+        parts.parameters.pop(name, None)
+    if parts.schema:
+        parts.parameters["schema"] = _encoded(parts.schema)
+    return parts.written()
+
+
+def completed(url: str, other: str) -> str:
+    """The URL, or `other` where that is the same but for its secrets, and `url` has none."""
+    try:
+        if not Url(url).secrets and shareable(url) == shareable(other):
+            return other
+    except InvalidInput:
+        pass  # Whoever uses the URL says what is wrong with it.
+    return url
+
+
 def readable(url: str) -> str:
     """A name for a folder, for people: the database's, and the schema's unless it is the usual one."""
     parts = Url(url)

@@ -10,7 +10,7 @@ import os
 
 from queuectl.disk import holds_something
 from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
-from queuectl.text import is_like_url, is_url, typed, visible
+from queuectl.text import is_like_url, is_url, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Workspace:
 
     `location` is what opens it, and may hold a password; `database` names it wherever it is shown or
     compared. `exists` is whether its file does, and is more than an empty one; what a server has is
-    not known before it is asked. `option` is what `--db` gave for it.
+    not known before it is asked.
     """
 
     __slots__ = (
@@ -40,15 +40,11 @@ class Workspace:
         "folder",
         "location",
         "logs",
-        "option",
         "pidfile",
         "worker_log",
     )
 
-    def __init__(
-        self, location: str, config: str | None = None, *, option: str | None = None
-    ) -> None:
-        self.option = option
+    def __init__(self, location: str, config: str | None = None) -> None:
         # One name for one queue: else it would have two pidfiles, and the commands of one worker
         # would not carry the mark that the other looks for.
         if is_url(location):
@@ -101,10 +97,9 @@ class Workspace:
             what = "there is no queue at {}"
             if os.path.lexists(self.database):
                 what = "{} is empty: there is no queue in it"
-            call = "queuectl" if self.option is None else typed("queuectl", "--db", self.option)
             raise QueueNotFound(
                 what.format(visible(self.database)),
-                hint=f"Make one with `{call} init`, or queue a first job with `{call} enqueue`.",
+                hint="Make one with `queuectl init`, or queue a first job with `queuectl enqueue`.",
             )
         return self
 
@@ -128,7 +123,8 @@ def find(
     Where nothing is given, the search begins in `start` (the current folder) and goes up through its
     parents, as git finds its repository: a folder's configuration may name a `database_url`, or its
     queue is a file. If there is none at all, it is the one that would be made in `start`. `schema` is
-    for a queue on a server.
+    for a queue on a server. A URL without a password gets that of QUEUECTL_DATABASE_URL, where this is
+    the same but for its secrets.
     """
     if location == "":
         # Rather an unset variable of a script than the wish for another queue.
@@ -148,15 +144,17 @@ def find(
     if not named:
         found, config = _nearest(config, start or current_folder())
     if is_url(found):
-        from queuectl.location import with_schema
+        from queuectl.location import completed, with_schema
 
+        if url:
+            found = completed(found, url)
         found = with_schema(found, schema, environ)
     elif schema is not None:
         raise InvalidInput(
             f"--schema is for a queue on PostgreSQL, and this one is a file: {visible(found)}",
             hint="Name the server with --db or QUEUECTL_DATABASE_URL.",
         )
-    return Workspace(found, config, option=location)
+    return Workspace(found, config)
 
 
 def _nearest(config: str | None, start: str) -> tuple[str, str | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from queuectl.cli import COMMANDS
 from queuectl.storage.postgres.migrate import SCHEMA_VERSION
 from tests import postgres
 from tests.support import MAIN, ROOT, Sandbox, clean_environment, wait_until
@@ -182,6 +185,98 @@ def test_which_queue_is_meant(remote: Sandbox, url: str) -> None:
         check=False,
     )
     assert f"{inner}/queuectl.db is empty" in ran.stderr
+
+
+def test_init_below_a_folder_whose_queue_is_on_a_server(remote: Sandbox, url: str) -> None:
+    """With --schema it is made where every other command looks for that schema; without, in a file here,
+    and the queue that it hides is named.
+    """
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    (remote.folder / "queuectl_config.json").write_text(json.dumps({"database_url": url}))
+    inner = remote.folder / "inner"
+    inner.mkdir()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*MAIN, *words],
+            cwd=inner,
+            env=remote.environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert "schema=team2" in run("--schema", "team2", "init").stdout
+    assert list(inner.iterdir()) == []
+    run("--schema", "team2", "status")
+    ran = run("init")
+    assert f"Made a new queue: {inner}/queuectl.db" in ran.stdout
+    assert "Here it is used in place of postgresql://" in ran.stderr
+
+
+@pytest.mark.parametrize("words", ["init", "enqueue --command true", "status", "config list"])
+def test_a_schema_without_a_server_is_refused(sandbox: Sandbox, words: str) -> None:
+    """No command makes a file of it, or looks at one."""
+    ran = sandbox.run("--schema", "team2", *words.split())
+    assert ran.returncode == 2, ran
+    assert "--schema is for a queue on PostgreSQL" in ran.stderr
+    assert not sandbox.database.exists()
+
+
+def proposed(ran: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    """The commands of queuectl that were proposed, each in its words."""
+    found = re.findall(
+        r"queuectl (--db|--schema|[a-z]+(?:-[a-z]+)?)([^`\n)]*)", ran.stdout + ran.stderr
+    )
+    return [shlex.split(first + rest) for first, rest in found]
+
+
+@pytest.mark.parametrize("way", ["option", "with a schema", "schema alone", "schema in the URL"])
+def test_commands_that_are_proposed_are_about_the_same_queue(
+    remote: Sandbox, url: str, way: str
+) -> None:
+    """Each can be pasted as it stands, and finds the queue that this command line named: with its schema,
+    and without its password.
+    """
+    here = ["--db", url] if way != "schema alone" else []
+    if way == "schema in the URL":
+        here = ["--db", f"{url}&schema=team2"]
+    elif way != "option":
+        here += ["--schema", "team2"]
+    if here[0] == "--db":
+        del remote.environ["QUEUECTL_DATABASE_URL"]
+    seen: list[list[str]] = []
+    identity = ""
+    for line in (
+        "status",
+        "init --json",
+        "enqueue --id a --command false --max-retries 0",
+        "enqueue --id a --command true",
+        "worker-start --drain",
+        "show a",
+        "status",
+        "enqueue --id b --command false",
+        "enqueue --id c --command true --requires gpu",
+        "show nothing",
+        "cancel a",
+        "worker-start --background",
+        "worker-start --background",
+        "worker-stop --host nowhere",
+        "worker-stop",
+        "logs c",
+        "dlq show c",
+    ):
+        ran = remote.run(*here, *line.split())
+        assert PASSWORD not in ran.stdout + ran.stderr, ran
+        if line == "init --json":
+            identity = json.loads(ran.stdout)["database"]
+        seen += proposed(ran)
+    assert len(seen) >= 8, seen
+    for words in seen:
+        named = words[: len(here)]
+        assert [*named[::2]] == here[::2], words
+        assert words[len(here)] in {name.split()[0] for name in COMMANDS}, words
+        assert json.loads(done(remote, *named, "status", "--json"))["database"] == identity
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from queuectl.errors import InvalidInput
-from queuectl.location import SCHEMA, Url, identity, readable, with_schema
+from queuectl.location import SCHEMA, Url, completed, identity, readable, shareable, with_schema
 from queuectl.text import is_like_url, is_url
 
 
@@ -87,6 +87,28 @@ def test_what_the_library_gets_is_whole() -> None:
 def test_a_folder_has_a_name_for_people(url: str, name: str) -> None:
     """The database and the schema, with nothing in it that a path could be led astray by."""
     assert readable(url) == name
+
+
+def test_a_url_can_be_handed_on_without_its_secrets() -> None:
+    """All the rest of it stays, for without it the server might not be reached, or not be trusted."""
+    url = "postgresql://me:pw@h/d?sslmode=verify-full&sslpassword=x&password=y&schema=a%20b"
+    assert shareable(url) == "postgresql://me@h/d?sslmode=verify-full&schema=a%20b"
+    assert completed(shareable(url), url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("postgresql://me:a@h/d", "postgresql://me:b@h/d"),
+        ("postgresql://me@h/d?sslmode=verify-full", "postgresql://me:b@h/d"),
+        ("postgresql://me@h/d", "postgresql://me:b@i/d"),
+        ("postgresql://me@h/d", "postgresql://me:b@h/d?schema=s"),
+        ("postgresql://me@h/d", "nothing of the kind"),
+    ],
+)
+def test_a_url_is_not_completed_by_another(url: str, other: str) -> None:
+    """Only secrets are taken over, and only where none were given."""
+    assert completed(url, other) == url
 
 
 @pytest.mark.parametrize("schema", ["pg_temp", "information_schema", "x" * 64, "é" * 32, "a\0b"])

@@ -122,10 +122,10 @@ class Context:
                 pass  # Nobody listens; that must not stop a worker.
 
     def pasteable(self, text: str) -> str:
-        """The text, with this command line's `--db` in the commands that it proposes."""
+        """The text, with this command line's queue in the commands that it proposes."""
         from queuectl.cli.talk import pasteable
 
-        return pasteable(text, getattr(self.args, "db", None))
+        return pasteable(text, getattr(self.args, "db", None), getattr(self.args, "schema", None))
 
     def note_missing_workers(self, queue: JobQueue, required: Iterable[tuple[str, ...]]) -> None:
         """Says that what waits would wait for ever, if no worker runs, or none with the tags that

@@ -108,11 +108,17 @@ def write_job(
         screen.write(f"\nThe last lines of {screen.shown(where)}:")
         for line in lines:
             screen.write(screen.fit(f"  {screen.shown(line)}"))
-    steps = list(_next_steps(job, has_log=bool(lines)))
+
+
+def write_next_steps(
+    screen: Screen, job: Job, pasteable: Callable[[str], str], *, has_log: bool
+) -> None:
+    """Writes what can be done about a job that failed; `pasteable` names the queue in a command."""
+    steps = list(_next_steps(job, has_log=has_log))
     if steps:
         screen.write()
         for what, words in steps:
-            screen.write(f"{what}: {screen.shown(join(words))}")
+            screen.write(f"{what}: {screen.shown(pasteable(join(words)))}")
 
 
 def _job_row(job: Job, now: int) -> Row:

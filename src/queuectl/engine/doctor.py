@@ -32,7 +32,7 @@ _TOLERATED_SECONDS = 60.0
 
 _DAMAGED = (
     "Stop the workers. Rescue what can be read with SQLite's own `.recover`, or go back to the last"
-    " `queuectl backup`: move the database away with all that belongs to it, and copy only then: "
+    " backup: move the database away with all that belongs to it, and copy only then: "
 )
 
 
