@@ -123,13 +123,15 @@ def identity(url: str) -> str:
     return f"{written}{'&' if '?' in written else '?'}schema={_encoded(parts.schema or SCHEMA)}"
 
 
-def shareable(url: str) -> str:
-    """The URL without its secrets: whoever has them elsewhere, in ~/.pgpass for example, can use it."""
+def shareable(url: str, *, for_others: bool = False) -> str:
+    """The URL without its secrets: whoever has them elsewhere, in ~/.pgpass for example, can use it;
+    `for_others` without the schema, which no other program knows.
+    """
     parts = Url(url)
     parts.password = ""
     for name in _SECRET_PARAMETERS:
         parts.parameters.pop(name, None)
-    if parts.schema:
+    if parts.schema and not for_others:
         parts.parameters["schema"] = _encoded(parts.schema)
     return parts.written()
 

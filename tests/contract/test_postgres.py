@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -320,7 +321,10 @@ def test_a_backup_says_how_it_is_made(database: Database, tmp_path: Path) -> Non
     """There is no copying of a server's database to a file; the hint is the tool that can."""
     with pytest.raises(CouldNotDo) as told:
         database.open_jobs().backup(str(tmp_path / "copy"))
-    assert "pg_dump --schema queuectl" in told.value.hint
+    words = shlex.split(told.value.hint.partition("must not be older than the server: ")[2])
+    url = database.location.split("&schema=")[0]
+    assert words[:4] == ["pg_dump", "--dbname", url, "--file"]
+    assert words[-2:] == ["--schema", "queuectl"]
 
 
 def test_leases_go_by_the_databases_clock(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -260,6 +261,89 @@ def test_what_is_wrong_in_a_url_is_an_error_of_input(
     assert said in ran.stderr
     assert "server runs" not in ran.stderr
     assert len(ran.stderr.splitlines()) == 2
+
+
+def guided(heading: str) -> list[str]:
+    """The commands in a part of the guide, in their order: of each block one text."""
+    text = (GUIDES / "postgresql.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [block.split("```")[0] for block in text.split("```sh\n")[1:]]
+
+
+def shell(commands: str, folder: Path, server: Server, **urls: str) -> str:
+    """Runs commands of the guide, which must all end well, on these databases in place of its own."""
+    for role, url in urls.items():
+        commands = commands.replace(f"postgresql://{role}@db.example.org/queue", url)
+    assert "example.org" not in commands
+    environ = {**clean_environment(), "PATH": f"{server.programs}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["sh", "-euc", commands],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran
+    return ran.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With the scripts of the guide in it."""
+    for script in GUIDES.glob("*.sql"):
+        shutil.copy(script, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_backup_of_the_roles_is_restored_as_the_guide_says(
+    roles: Roles, folder: Path, elsewhere: bool
+) -> None:
+    """The command that `backup` prints works for a worker's role; what it wrote brings all back, with the
+    owner and the rights of each role, there or in another database.
+    """
+    server, worker = postgres.needed(), roles.of("queue_worker")
+    for job in ("a", "b"):
+        assert run(worker, folder, "enqueue", "--id", job, "--command", "true").returncode == 0
+    told = run(worker, folder, "backup", "queue.sql")
+    assert told.returncode == 1, told
+    shell(told.stderr.partition("than the server: ")[2], folder, server)
+    assert run(worker, folder, "delete", "b", "--yes").returncode == 0
+    target = server.new_database() if elsewhere else roles.url
+    _, _, as_administrator = guided("Backups")
+    shell(as_administrator, folder, server, postgres=target)
+    roles.url = target
+    ran = run(roles.of("queue_producer"), folder, "list", "-q")
+    assert sorted(ran.stdout.split()) == ["a", "b"], ran
+    ran = run(roles.of("queue_worker"), folder, "worker-start", "--drain")
+    assert ran.returncode == 0, ran
+    assert run(roles.of("queue_owner"), folder, "init").returncode == 0
+    assert roles.refuses("queue_producer", "DELETE FROM queuectl.jobs")
+    if elsewhere:
+        server.end_connections(target)
+        server.sql("DROP DATABASE " + target.split("@/")[1].split("?")[0])
+
+
+def test_a_backup_of_one_role_is_restored_as_the_guide_says(folder: Path) -> None:
+    """As the role that owns the database, and a schema whose name needs quotes stays what it is."""
+    server = postgres.needed()
+    server.sql("CREATE ROLE queue LOGIN")
+    for made in postgres.new_url():
+        name = made.split("@/")[1].split("?")[0]
+        server.sql(f"ALTER DATABASE {name} OWNER TO queue")
+        url = made.replace("postgres@", "queue@")
+        for schema in ("queuectl", "Team 2.*"):
+            here = ["--schema", schema]
+            assert run(url, folder, *here, "enqueue", "--id", "a", "--command", "x").returncode == 0
+        dump, restore, _ = guided("Backups")
+        shell(dump, folder, server, queue=url)
+        shell(restore, folder, server, queue=url)
+        told = run(url, folder, *here, "backup", "other.sql")
+        shell(told.stderr.partition("than the server: ")[2], folder, server)
+        assert 'CREATE SCHEMA "Team 2.*"' in (folder / "other.sql").read_text()
+        assert "CREATE SCHEMA queuectl" not in (folder / "other.sql").read_text()
+        assert run(url, folder, "worker-start", "--drain").returncode == 0
+    server.sql("DROP ROLE queue")
 
 
 def test_the_owner_is_no_superuser(roles: Roles) -> None:

@@ -6,9 +6,10 @@ import psycopg2.errors
 
 from queuectl.errors import CouldNotDo
 from queuectl.jobs.lifecycle import FINISHED, State, may, sources
+from queuectl.location import shareable
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
-from queuectl.storage.postgres.connection import Connection
+from queuectl.storage.postgres.connection import Connection, quote
 from queuectl.text import typed
 
 TYPE_CHECKING = False
@@ -37,6 +38,7 @@ class PostgresJobStorage:
     keeps_output = True
 
     def __init__(self, location: str, *, create: bool) -> None:
+        self._location = location
         self._db = Connection(location, create=create)
         self.created = self._db.created
 
@@ -276,10 +278,12 @@ class PostgresJobStorage:
 
     def backup(self, path: str) -> None:
         raise CouldNotDo(
-            "a queue on PostgreSQL is copied with PostgreSQL's own tools",
-            hint="For example: "
-            + typed("pg_dump", "--schema", self._db.schema, "--file", path)
-            + " with the options that name the database.",
+            "a queue on PostgreSQL is copied by PostgreSQL's own program, pg_dump",
+            hint="It must not be older than the server: "
+            + typed(
+                *("pg_dump", "--dbname", shareable(self._location, for_others=True)),
+                *("--file", path, "--schema", _pattern(self._db.schema)),
+            ),
         )
 
     def export_jobs(self) -> Generator[tuple[Job, list[Attempt]]]:
@@ -321,6 +325,12 @@ class PostgresJobStorage:
             if not any(job_id not in found for job_id in job_ids):
                 return found
         raise refusals.job_not_found(next(id for id in job_ids if id not in found))
+
+
+def _pattern(schema: str) -> str:
+    """The name of a schema for pg_dump, which would take other signs than these for a pattern."""
+    plain = schema.isascii() and schema.isidentifier() and schema == schema.lower()
+    return schema if plain else quote(schema)
 
 
 def _is_text(text: str) -> bool:
