@@ -115,6 +115,11 @@ class JobQueue:
         return self._opened
 
     @property
+    def is_open(self) -> bool:
+        """Whether the database is open: until it is needed, it is not, and no queue is made."""
+        return self._opened is not None
+
+    @property
     def created(self) -> bool:
         """Whether there was no queue, and it was made when it was opened here."""
         return self._storage.created

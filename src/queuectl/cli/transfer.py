@@ -117,8 +117,7 @@ def _import(context: Context) -> Result:
     except (InvalidInput, DuplicateJobId) as error:
         source = "stdin" if path == "-" else visible(path, 200)
         raise type(error)(f"{source}: {error.message}", error.hint) from None
-    if queue.created:
-        context.note(f"Made a new queue: {visible(queue.workspace.database)}")
+    context.note_new_queue()
     done = f"{counted(jobs, 'job')} with {counted(attempts, 'attempt')}"
     return Result(
         data={"imported": jobs, "attempts": attempts},
