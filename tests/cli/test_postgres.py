@@ -361,6 +361,31 @@ def test_ten_workers_that_start_at_once_find_one_queue(
     assert os.listdir(remote.folder / "home") == [folder_of(remote).name]
 
 
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DROP TABLE attempts CASCADE", "damaged: the table attempts is missing"),
+        ("DROP TABLE workers", "damaged: the table workers is missing"),
+        ("DROP SEQUENCE changes", "damaged: the sequence changes is missing"),
+        (
+            "ALTER TABLE ended_jobs DROP COLUMN requires",
+            "damaged: the column requires of the table ended_jobs is missing",
+        ),
+    ],
+)
+def test_doctor_finds_what_is_missing(remote: Sandbox, url: str, statement: str, said: str) -> None:
+    """A part of the tables that is gone is no sound database; the advice is not about a file."""
+    done(remote, "init")
+    assert "WRONG" not in done(remote, "doctor")
+    postgres.needed().sql(f"SET search_path = queuectl; {statement}", url)
+    ran = remote.run("doctor")
+    assert ran.returncode == 1, ran
+    assert f"WRONG   database: {said}" in ran.stdout
+    assert "go back to the last backup: see docs/guides/postgresql.md" in ran.stdout
+    assert "SQLite" not in ran.stdout
+    assert "sound" not in ran.stdout
+
+
 def test_an_old_program_leaves_a_newer_queue_alone(remote: Sandbox, url: str) -> None:
     """Each command says which version there is, in two lines; a worker that had begun before the queue
     was migrated ends, and its command with it, when it finds that out.

@@ -22,7 +22,7 @@ from queuectl.errors import (
     WorkerFenced,
 )
 from queuectl.storage import open_job_storage, open_worker_storage
-from queuectl.storage.postgres import connection, migrate
+from queuectl.storage.postgres import connection, migrate, shape
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from queuectl.storage.records import Exchange
 from tests import postgres
@@ -315,6 +315,20 @@ def test_a_broken_url_does_not_show_its_password(url: str) -> None:
     assert "s3c" not in words
     assert "ret@" not in words
     assert told.value.__cause__ is None
+
+
+def test_the_check_knows_every_column(database: Database) -> None:
+    """What `doctor` looks for is what the migrations made, no more and no less."""
+    storage = database.open_jobs()
+    found: dict[str, set[str]] = {}
+    for table, column in storage._db.fetch(  # type: ignore[attr-defined]
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = current_schema()"
+    ):
+        found.setdefault(table, set()).add(column)
+    known = {table: set(columns.split(", ")) for table, columns in shape.COLUMNS.items()}
+    assert known.pop("changes") == {"last_value"}
+    assert known == found
 
 
 def test_a_backup_says_how_it_is_made(database: Database, tmp_path: Path) -> None:

@@ -154,6 +154,34 @@ def test_none_but_the_owner_changes_tables(roles: Roles, role: str) -> None:
         open_job_storage(f"{roles.of(role)}&schema=mine", create=True)
 
 
+def test_doctor_says_what_a_role_may_do(roles: Roles, tmp_path: Path) -> None:
+    """Whether it may run jobs is a fact; that it may do some of what a worker does is wrong: so it is after
+    an upgrade that brings a table, until the script with the rights is run again.
+    """
+    for role, may in (
+        ("queue_owner", "may run jobs"),
+        ("queue_worker", "may run jobs"),
+        ("queue_producer", "may enqueue and look, not run jobs"),
+    ):
+        ran = run(roles.of(role), tmp_path, "doctor")
+        assert ran.returncode == 0, ran
+        assert f"ok      rights: the role {role} {may}" in ran.stdout
+    server = postgres.needed()
+    server.sql("REVOKE INSERT, SELECT ON queuectl.output FROM queue_worker", roles.url)
+    ran = run(roles.of("queue_worker"), tmp_path, "doctor")
+    assert ran.returncode == 1, ran
+    assert (
+        "WRONG   rights: the role queue_worker lacks SELECT on output, INSERT on output"
+        in ran.stdout
+    )
+    assert "postgresql-grants.sql" in ran.stdout
+    server.sql("REVOKE USAGE ON SCHEMA queuectl FROM queue_producer", roles.url)
+    ran = run(roles.of("queue_producer"), tmp_path, "doctor")
+    assert ran.returncode == 1, ran
+    assert "WRONG   database: " in ran.stdout
+    assert "the role queue_producer may not read the schema" in ran.stdout
+
+
 @pytest.mark.parametrize("role", ["queue_worker", "queue_producer"])
 @pytest.mark.parametrize("may_make_temporary_tables", [False, True])
 def test_who_may_not_make_a_queue_is_told(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.jobs.transfer import Record
     from queuectl.storage.postgres.connection import Values
-    from queuectl.storage.records import OutputRecord, WorkerRecord
+    from queuectl.storage.records import OutputRecord, Rights, WorkerRecord
 
 _BATCH = 2_000
 """Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
@@ -272,7 +272,17 @@ class PostgresJobStorage:
         [(version,)] = self._db.fetch("SHOW server_version")
         return f"PostgreSQL {version}"
 
+    def rights(self) -> Rights | None:
+        from queuectl.storage.postgres import shape
+
+        return shape.rights(self._db)
+
     def check(self) -> list[str]:
+        from queuectl.storage.postgres import shape
+
+        faults = shape.missing(self._db)
+        if faults:
+            return faults
         [(gaps,)] = self._db.fetch("SELECT count(*) FROM jobs JOIN ended_jobs USING (id)")
         return [f"{gaps} jobs are both waiting and ended"] if gaps else []
 
