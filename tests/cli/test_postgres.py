@@ -15,9 +15,19 @@ from pathlib import Path
 import pytest
 
 from queuectl.cli import COMMANDS
+from queuectl.engine import stopping
+from queuectl.job_queue import JobQueue
+from queuectl.storage import open_worker_storage
 from queuectl.storage.postgres.migrate import SCHEMA_VERSION
 from tests import postgres
-from tests.support import MAIN, ROOT, Sandbox, clean_environment, wait_until
+from tests.support import (
+    MAIN,
+    ROOT,
+    Sandbox,
+    clean_environment,
+    this_process_as_worker,
+    wait_until,
+)
 
 PASSWORD = "s3cr3t-w0rd"
 
@@ -359,6 +369,27 @@ def test_ten_workers_that_start_at_once_find_one_queue(
         assert worker.stop() == 0, worker.said
         assert "Traceback" not in worker.said
     assert os.listdir(remote.folder / "home") == [folder_of(remote).name]
+
+
+def test_a_worker_that_cannot_hear_is_told_from_one_that_is_stuck(
+    remote: Sandbox, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not stop, for it has not reached the database for long: ending it by force comes last."""
+    monkeypatch.setenv("QUEUECTL_HOME", str(remote.folder / "home"))
+    done(remote, "init")
+    storage = open_worker_storage(url)
+    storage.register(this_process_as_worker("w"))
+    try:
+        with JobQueue.open(url, create=False) as queue:
+            hint = stopping._what_to_do(queue, [os.getpid()])
+            assert hint.startswith("It may be stuck.")
+            late = "UPDATE queuectl.workers SET lease_ends_at = lease_ends_at - 20000000"
+            postgres.needed().sql(late, url)
+            hint = stopping._what_to_do(queue, [os.getpid()])
+            assert "cannot reach it cannot hear that it is to stop" in hint
+            assert f"Or: kill -9 {os.getpid()}." in hint
+    finally:
+        storage.close()
 
 
 @pytest.mark.parametrize(

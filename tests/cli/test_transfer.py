@@ -101,7 +101,13 @@ def test_the_file_is_private_and_whole(used: Cli) -> None:
 def test_forms_of_the_result(used: Cli) -> None:
     """--json tells of the file, and needs one; -q prints nothing but an export to stdout."""
     path = str(used.folder / "queue.jsonl")
-    assert used.done("export", "queue.jsonl", "--json").json == {"export": path}
+    assert used.done("export", "queue.jsonl", "--json").json == {
+        "export": path,
+        "jobs": 3,
+        "attempts": 2,
+    }
+    ran = used.done("export", "told.jsonl")
+    assert ran.out == f"Wrote {used.folder / 'told.jsonl'}: 3 jobs with 2 attempts\n"
     ran = used("export", "--json")
     assert (ran.status, ran.out) == (2, "")
     assert used.done("export", "quiet.jsonl", "-q") == (0, "", "")
