@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.storage.job_storage import JobStorage
+    from queuectl.storage.records import Rights
     from queuectl.storage.records import WorkerRecord as WorkerRecord  # noqa: PLC0414 - the screens take it from here
 
     class JobOptions(TypedDict, total=False):
@@ -113,6 +114,11 @@ class JobQueue:
             workspace = self.workspace if self._create else self.workspace.require()
             self._opened = open_job_storage(workspace.location, create=self._create)
         return self._opened
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is open: until it is needed, it is not, and no queue is made."""
+        return self._opened is not None
 
     @property
     def created(self) -> bool:
@@ -435,6 +441,10 @@ class JobQueue:
     def check(self) -> builtins.list[str]:
         """What an integrity check of the database finds wrong, a line each; reads all of it."""
         return self._storage.check()
+
+    def rights(self) -> Rights | None:
+        """What this role may do with a queue on a server; None for one in a file."""
+        return self._storage.rights()
 
     def engine_version(self) -> str:
         """Which database holds the queue, for people: 'SQLite 3.54.1'."""

@@ -48,7 +48,20 @@ def is_url(location: str) -> bool:
 
     The rest about URLs is in `location`, which nobody loads for a queue in a file.
     """
-    return location.startswith(("postgresql://", "postgres://"))
+    return location.lstrip().lower().startswith(("postgresql://", "postgres://"))
+
+
+def is_like_url(text: str) -> bool:
+    """Whether this names a server, or was meant to: a URL with a slip in it, one of another program,
+    or the parameters of a connection. It may hold a password, and is no path: a drive of Windows is.
+    """
+    if not any(sign in text for sign in ":=@"):
+        return False
+    import re
+
+    return is_url(text) or bool(
+        re.search(r"(?i)://|^\s*[a-z][a-z0-9+.-]+:/|^\s*postgres.*@|passw(or)?d\s*=", text)
+    )
 
 
 def typed(*words: str) -> str:

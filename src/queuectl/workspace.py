@@ -10,7 +10,7 @@ import os
 
 from queuectl.disk import holds_something
 from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
-from queuectl.text import is_url, typed, visible
+from queuectl.text import is_like_url, is_url, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 DATABASE = "queuectl.db"
 CONFIG = "queuectl_config.json"
 
+_URL_HINT = (
+    "A URL looks like postgresql://USER@HOST:5432/DATABASE."
+    " What was given is not shown, for it may hold a password."
+)
+
 
 class Workspace:
     """The files of one queue at `location`, a path or a URL.
 
     `location` is what opens it, and may hold a password; `database` names it wherever it is shown or
     compared. `exists` is whether its file does, and is more than an empty one; what a server has is
-    not known before it is asked. `option` is what `--db` gave for it.
+    not known before it is asked.
     """
 
     __slots__ = (
@@ -37,15 +42,11 @@ class Workspace:
         "folder",
         "location",
         "logs",
-        "option",
         "pidfile",
         "worker_log",
     )
 
-    def __init__(
-        self, location: str, config: str | None = None, *, option: str | None = None
-    ) -> None:
-        self.option = option
+    def __init__(self, location: str, config: str | None = None) -> None:
         # One name for one queue: else it would have two pidfiles, and the commands of one worker
         # would not carry the mark that the other looks for.
         if is_url(location):
@@ -104,10 +105,9 @@ class Workspace:
             what = "there is no queue at {}"
             if os.path.lexists(self.database):
                 what = "{} is empty: there is no queue in it"
-            call = "queuectl" if self.option is None else typed("queuectl", "--db", self.option)
             raise QueueNotFound(
                 what.format(visible(self.database)),
-                hint=f"Make one with `{call} init`, or queue a first job with `{call} enqueue`.",
+                hint="Make one with `queuectl init`, or queue a first job with `queuectl enqueue`.",
             )
         return self
 
@@ -131,32 +131,38 @@ def find(
     Where nothing is given, the search begins in `start` (the current folder) and goes up through its
     parents, as git finds its repository: a folder's configuration may name a `database_url`, or its
     queue is a file. If there is none at all, it is the one that would be made in `start`. `schema` is
-    for a queue on a server.
+    for a queue on a server. A URL without a password gets that of QUEUECTL_DATABASE_URL, where this is
+    the same but for its secrets.
     """
     if location == "":
         # Rather an unset variable of a script than the wish for another queue.
         raise InvalidInput("the path of the database is empty", hint="Name a file after --db.")
     url = environ.get("QUEUECTL_DATABASE_URL")
     if url and not location and not is_url(url):
-        raise InvalidInput(
-            "QUEUECTL_DATABASE_URL holds no URL of PostgreSQL",
-            hint="It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE.",
-        )
+        raise InvalidInput("QUEUECTL_DATABASE_URL holds no URL of PostgreSQL", hint=_URL_HINT)
     config = environ.get("QUEUECTL_CONFIG_PATH")
-    named = location or url or environ.get("QUEUECTL_DB_PATH")
+    path = environ.get("QUEUECTL_DB_PATH")
+    named = location or url or path
+    if named and is_like_url(named) and not is_url(named):
+        source = "--db" if location else "QUEUECTL_DB_PATH"
+        raise InvalidInput(
+            f"{source} names neither a file nor a database of PostgreSQL", hint=_URL_HINT
+        )
     found = named or ""
     if not named:
         found, config = _nearest(config, start or current_folder())
     if is_url(found):
-        from queuectl.location import with_schema
+        from queuectl.location import completed, with_schema
 
+        if url:
+            found = completed(found, url)
         found = with_schema(found, schema, environ)
     elif schema is not None:
         raise InvalidInput(
             f"--schema is for a queue on PostgreSQL, and this one is a file: {visible(found)}",
             hint="Name the server with --db or QUEUECTL_DATABASE_URL.",
         )
-    return Workspace(found, config, option=location)
+    return Workspace(found, config)
 
 
 def _nearest(config: str | None, start: str) -> tuple[str, str | None]:

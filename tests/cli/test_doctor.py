@@ -97,7 +97,7 @@ def test_damage_is_not_sent_to_the_doctor(cli: Cli) -> None:
     ran = cli("doctor", "--db", "t.db")
     assert ran.status == 1
     assert "t.db is damaged" in ran.out
-    assert "go back to the last `queuectl backup`" in ran.out
+    assert "go back to the last backup: " in ran.out
     database = cli.folder / "t.db"
     assert f"mkdir {cli.folder}/damaged && mv {database}* {cli.folder}/damaged/" in ran.out
     assert f"&& cp BACKUP {database}\n" in ran.out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -12,9 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from queuectl.cli import COMMANDS
+from queuectl.engine import stopping
+from queuectl.job_queue import JobQueue
+from queuectl.storage import open_worker_storage
 from queuectl.storage.postgres.migrate import SCHEMA_VERSION
 from tests import postgres
-from tests.support import MAIN, ROOT, Sandbox, clean_environment, wait_until
+from tests.support import (
+    MAIN,
+    ROOT,
+    Sandbox,
+    clean_environment,
+    this_process_as_worker,
+    wait_until,
+)
 
 PASSWORD = "s3cr3t-w0rd"
 
@@ -184,6 +197,98 @@ def test_which_queue_is_meant(remote: Sandbox, url: str) -> None:
     assert f"{inner}/queuectl.db is empty" in ran.stderr
 
 
+def test_init_below_a_folder_whose_queue_is_on_a_server(remote: Sandbox, url: str) -> None:
+    """With --schema it is made where every other command looks for that schema; without, in a file here,
+    and the queue that it hides is named.
+    """
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    (remote.folder / "queuectl_config.json").write_text(json.dumps({"database_url": url}))
+    inner = remote.folder / "inner"
+    inner.mkdir()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*MAIN, *words],
+            cwd=inner,
+            env=remote.environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert "schema=team2" in run("--schema", "team2", "init").stdout
+    assert list(inner.iterdir()) == []
+    run("--schema", "team2", "status")
+    ran = run("init")
+    assert f"Made a new queue: {inner}/queuectl.db" in ran.stdout
+    assert "Here it is used in place of postgresql://" in ran.stderr
+
+
+@pytest.mark.parametrize("words", ["init", "enqueue --command true", "status", "config list"])
+def test_a_schema_without_a_server_is_refused(sandbox: Sandbox, words: str) -> None:
+    """No command makes a file of it, or looks at one."""
+    ran = sandbox.run("--schema", "team2", *words.split())
+    assert ran.returncode == 2, ran
+    assert "--schema is for a queue on PostgreSQL" in ran.stderr
+    assert not sandbox.database.exists()
+
+
+def proposed(ran: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    """The commands of queuectl that were proposed, each in its words."""
+    found = re.findall(
+        r"queuectl (--db|--schema|[a-z]+(?:-[a-z]+)?)([^`\n)]*)", ran.stdout + ran.stderr
+    )
+    return [shlex.split(first + rest) for first, rest in found]
+
+
+@pytest.mark.parametrize("way", ["option", "with a schema", "schema alone", "schema in the URL"])
+def test_commands_that_are_proposed_are_about_the_same_queue(
+    remote: Sandbox, url: str, way: str
+) -> None:
+    """Each can be pasted as it stands, and finds the queue that this command line named: with its schema,
+    and without its password.
+    """
+    here = ["--db", url] if way != "schema alone" else []
+    if way == "schema in the URL":
+        here = ["--db", f"{url}&schema=team2"]
+    elif way != "option":
+        here += ["--schema", "team2"]
+    if here[0] == "--db":
+        del remote.environ["QUEUECTL_DATABASE_URL"]
+    seen: list[list[str]] = []
+    identity = ""
+    for line in (
+        "status",
+        "init --json",
+        "enqueue --id a --command false --max-retries 0",
+        "enqueue --id a --command true",
+        "worker-start --drain",
+        "show a",
+        "status",
+        "enqueue --id b --command false",
+        "enqueue --id c --command true --requires gpu",
+        "show nothing",
+        "cancel a",
+        "worker-start --background",
+        "worker-start --background",
+        "worker-stop --host nowhere",
+        "worker-stop",
+        "logs c",
+        "dlq show c",
+    ):
+        ran = remote.run(*here, *line.split())
+        assert PASSWORD not in ran.stdout + ran.stderr, ran
+        if line == "init --json":
+            identity = json.loads(ran.stdout)["database"]
+        seen += proposed(ran)
+    assert len(seen) >= 8, seen
+    for words in seen:
+        named = words[: len(here)]
+        assert [*named[::2]] == here[::2], words
+        assert words[len(here)] in {name.split()[0] for name in COMMANDS}, words
+        assert json.loads(done(remote, *named, "status", "--json"))["database"] == identity
+
+
 @pytest.mark.parametrize(
     ("words", "env", "said"),
     [
@@ -264,6 +369,52 @@ def test_ten_workers_that_start_at_once_find_one_queue(
         assert worker.stop() == 0, worker.said
         assert "Traceback" not in worker.said
     assert os.listdir(remote.folder / "home") == [folder_of(remote).name]
+
+
+def test_a_worker_that_cannot_hear_is_told_from_one_that_is_stuck(
+    remote: Sandbox, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not stop, for it has not reached the database for long: ending it by force comes last."""
+    monkeypatch.setenv("QUEUECTL_HOME", str(remote.folder / "home"))
+    done(remote, "init")
+    storage = open_worker_storage(url)
+    storage.register(this_process_as_worker("w"))
+    try:
+        with JobQueue.open(url, create=False) as queue:
+            hint = stopping._what_to_do(queue, [os.getpid()])
+            assert hint.startswith("It may be stuck.")
+            late = "UPDATE queuectl.workers SET lease_ends_at = lease_ends_at - 20000000"
+            postgres.needed().sql(late, url)
+            hint = stopping._what_to_do(queue, [os.getpid()])
+            assert "cannot reach it cannot hear that it is to stop" in hint
+            assert f"Or: kill -9 {os.getpid()}." in hint
+    finally:
+        storage.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DROP TABLE attempts CASCADE", "damaged: the table attempts is missing"),
+        ("DROP TABLE workers", "damaged: the table workers is missing"),
+        ("DROP SEQUENCE changes", "damaged: the sequence changes is missing"),
+        (
+            "ALTER TABLE ended_jobs DROP COLUMN requires",
+            "damaged: the column requires of the table ended_jobs is missing",
+        ),
+    ],
+)
+def test_doctor_finds_what_is_missing(remote: Sandbox, url: str, statement: str, said: str) -> None:
+    """A part of the tables that is gone is no sound database; the advice is not about a file."""
+    done(remote, "init")
+    assert "WRONG" not in done(remote, "doctor")
+    postgres.needed().sql(f"SET search_path = queuectl; {statement}", url)
+    ran = remote.run("doctor")
+    assert ran.returncode == 1, ran
+    assert f"WRONG   database: {said}" in ran.stdout
+    assert "go back to the last backup: see docs/guides/postgresql.md" in ran.stdout
+    assert "SQLite" not in ran.stdout
+    assert "sound" not in ran.stdout
 
 
 def test_an_old_program_leaves_a_newer_queue_alone(remote: Sandbox, url: str) -> None:

@@ -154,6 +154,71 @@ def test_no_error_shows_it(
         check("".join(capsys.readouterr()))
 
 
+LIKE_URLS = [
+    "postgresq://u:hunter2@h/db",
+    "mysql://u:hunter2@h/db",
+    "postgresql:/u:hunter2@h/db",
+    "postgresql+psycopg2://u:hunter2@h/db",
+    "jdbc:postgresql://h/db?password=hunter2",
+    "user=u password=hunter2 host=h",
+    "postgresql://u:hunter2/db",
+    "postgresql://u@h/dbname=x password=hunter2",
+]
+
+
+@pytest.mark.parametrize("wrong", LIKE_URLS)
+@pytest.mark.parametrize("way", ["option", "url", "path", "schema", "configuration", "word"])
+def test_what_is_like_a_url_is_refused_unseen(
+    wrong: str,
+    way: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A scheme that is mistyped or foreign makes no file of it, wherever the queue is named: it is
+    refused as an error of input, without its password.
+    """
+    before: list[str] = []
+    after: list[str] = []
+    if way == "option":
+        before = ["--db", wrong]
+    elif way == "schema":
+        before = ["--db", "postgresql://h/d", "--schema", wrong]
+    elif way == "word":
+        after = [wrong]
+    elif way == "configuration":
+        (folder / "queuectl_config.json").write_text(json.dumps({"database_url": wrong}))
+    else:
+        name = "QUEUECTL_DATABASE_URL" if way == "url" else "QUEUECTL_DB_PATH"
+        monkeypatch.setenv(name, wrong)
+    there = sorted(folder.rglob("*"))
+    for line in ("init", "status", "enqueue --command true", "config set max_retries 5", "doctor"):
+        for more in ([], ["--json"]):
+            assert main([*before, *line.split(), *after, *more]) == 2, line
+            told = capsys.readouterr()
+            assert "hunter2" not in told.out + told.err
+            assert more or len(told.err.splitlines()) == 2, told.err
+    assert sorted(folder.rglob("*")) == there
+
+
+@pytest.mark.parametrize("scheme", ["postgres://", "PostgreSQL://", " postgresql://"])
+def test_a_url_in_another_spelling_is_hidden_too(sandbox: Sandbox, url: str, scheme: str) -> None:
+    """Letter case and the shorter scheme make no other queue of it, and its password is not in the
+    list of processes either.
+    """
+    sandbox.environ["QUEUECTL_HOME"] = str(sandbox.folder / "home")
+    spelled = url.replace("postgresql://", scheme)
+    worker = sandbox.start_worker(program=[*MAIN, "worker-start", "--db", spelled], ready=False)
+    worker.wait_for(" started: ")
+    check(Path(f"/proc/{worker.pid}/cmdline").read_text())
+    assert worker.stop() == 0
+    check(worker.said)
+    assert len(list((sandbox.folder / "home").iterdir())) == 1
+    ran = sandbox.run("status", env={"QUEUECTL_DATABASE_URL": spelled})
+    assert ran.returncode == 0, ran
+    assert len(list((sandbox.folder / "home").iterdir())) == 1
+
+
 def test_no_process_shows_it(sandbox: Sandbox, url: str) -> None:
     """Not in the words of a worker in the background, of its processes, or of what their jobs start,
     though the URL was in those of the command line; nor in their logs.

@@ -147,3 +147,14 @@ def test_running_workers_are_known_not_to_have_read_a_setting(cli: Cli) -> None:
     with hand_worker(cli.database):
         ran = cli.done("config", "set", "max_retries", "5")
     assert ran.err == "1 worker running now will read it on SIGHUP, or when started again\n"
+
+
+def test_an_empty_value_is_told_in_words(cli: Cli) -> None:
+    """Nothing behind a sign of equality would look like an accident."""
+    assert cli.done("config", "set", "host_tags", "").out == "host_tags is empty now\n"
+    assert cli.done("config", "unset", "host_tags").out == "host_tags is empty again\n"
+    assert cli.done("config", "unset", "database_url").out == "database_url was not set\n"
+    ran = cli("config", "set", "database_url", "mysql://me:hunter2@h/d")
+    assert (ran.status, ran.out) == (2, "")
+    assert "database_url must be like postgresql://USER@HOST:5432/DATABASE\n" in ran.err
+    assert "is not shown, for it may hold a password" in ran.err

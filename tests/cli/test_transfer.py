@@ -49,6 +49,32 @@ def test_a_queue_moves_to_a_server_and_back(used: Cli, monkeypatch: pytest.Monke
     assert "secret" in exports[0][3]
 
 
+@pytest.mark.parametrize("on_server", [False, True])
+def test_an_import_that_fails_says_that_it_made_the_queue(
+    used: Cli, monkeypatch: pytest.MonkeyPatch, on_server: bool
+) -> None:
+    """Nothing is made for a file that is no export at all. One that is damaged farther down leaves an
+    empty queue, and that is said.
+    """
+    monkeypatch.setenv("QUEUECTL_HOME", str(used.folder / "home"))
+    url = postgres.needed().new_schema() if on_server else "other.db"
+    used.done("export", "good.jsonl")
+    lines = (used.folder / "good.jsonl").read_text().splitlines(keepends=True)
+    bad = used.folder / "bad.jsonl"
+    for text in ("", "[]\n", lines[0], lines[0] + '{"settings": {"none": 1}}\n'):
+        bad.write_text(text)
+        ran = used("--db", url, "import", "bad.jsonl")
+        assert (ran.status, "Made" in ran.err) == (2, False), ran
+        assert used("--db", url, "status").status == 3
+    bad.write_text("".join(lines[:-1]))
+    for made in (True, False):
+        ran = used("--db", url, "import", "bad.jsonl")
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.startswith("Made a new queue: ") is made
+        assert ran.err.count("Made a new queue: ") == made
+    assert used.done("--db", url, "list", "-q").out == ""
+
+
 def test_the_header_says_what_it_is(used: Cli) -> None:
     """The format, the program, the time and the kind of database."""
     header = json.loads(used.done("export").lines[0])
@@ -75,7 +101,13 @@ def test_the_file_is_private_and_whole(used: Cli) -> None:
 def test_forms_of_the_result(used: Cli) -> None:
     """--json tells of the file, and needs one; -q prints nothing but an export to stdout."""
     path = str(used.folder / "queue.jsonl")
-    assert used.done("export", "queue.jsonl", "--json").json == {"export": path}
+    assert used.done("export", "queue.jsonl", "--json").json == {
+        "export": path,
+        "jobs": 3,
+        "attempts": 2,
+    }
+    ran = used.done("export", "told.jsonl")
+    assert ran.out == f"Wrote {used.folder / 'told.jsonl'}: 3 jobs with 2 attempts\n"
     ran = used("export", "--json")
     assert (ran.status, ran.out) == (2, "")
     assert used.done("export", "quiet.jsonl", "-q") == (0, "", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from queuectl.errors import (
     WorkerFenced,
 )
 from queuectl.storage import open_job_storage, open_worker_storage
-from queuectl.storage.postgres import connection, migrate
+from queuectl.storage.postgres import connection, migrate, shape
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from tests import postgres
 from tests.contract.support import (
@@ -288,11 +289,28 @@ def test_a_broken_url_does_not_show_its_password(url: str) -> None:
     assert told.value.__cause__ is None
 
 
+def test_the_check_knows_every_column(database: Database) -> None:
+    """What `doctor` looks for is what the migrations made, no more and no less."""
+    storage = database.open_jobs()
+    found: dict[str, set[str]] = {}
+    for table, column in storage._db.fetch(  # type: ignore[attr-defined]
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = current_schema()"
+    ):
+        found.setdefault(table, set()).add(column)
+    known = {table: set(columns.split(", ")) for table, columns in shape.COLUMNS.items()}
+    assert known.pop("changes") == {"last_value"}
+    assert known == found
+
+
 def test_a_backup_says_how_it_is_made(database: Database, tmp_path: Path) -> None:
     """There is no copying of a server's database to a file; the hint is the tool that can."""
     with pytest.raises(CouldNotDo) as told:
         database.open_jobs().backup(str(tmp_path / "copy"))
-    assert "pg_dump --schema queuectl" in told.value.hint
+    words = shlex.split(told.value.hint.partition("must not be older than the server: ")[2])
+    url = database.location.split("&schema=")[0]
+    assert words[:4] == ["pg_dump", "--dbname", url, "--file"]
+    assert words[-2:] == ["--schema", "queuectl"]
 
 
 def test_leases_go_by_the_databases_clock(database: Database) -> None:

@@ -112,5 +112,5 @@ def test_an_unknown_host_is_refused(sandbox: Sandbox) -> None:
         ran = sandbox.run("worker-stop", "--host", "far", "--host", "fra")
         assert (ran.returncode, ran.stdout) == (2, "")
         assert "there is no worker on a host 'fra'" in ran.stderr
-        assert f"The hosts are {', '.join(sorted(['far', host_name()]))}." in ran.stderr
+        assert "Workers are on far. See: " in ran.stderr
         assert [w.stop_requested_at for w in sandbox.queue.workers()] == [None]

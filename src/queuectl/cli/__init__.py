@@ -85,17 +85,20 @@ def program() -> NoReturn:
 
 
 def _hide_password() -> None:
-    """Has this process begin anew without the URL in its command line, which everybody can see for
-    as long as it runs, if that has a password in it.
+    """Has this process begin anew without the password in its command line, which everybody can see
+    for as long as it runs: the whole URL is in the environment then.
     """
     position = next((n for n, word in enumerate(sys.argv) if _names_secret(n)), 0)
     if not position or os.name != "posix":  # Elsewhere no process can take the place of another.
         return
-    url = sys.argv[position].partition("=")[2]
-    rest = sys.argv[position + 1 :] if url else sys.argv[position + 2 :]
+    from queuectl.location import shareable
+
+    given = sys.argv[position].partition("=")[2]
+    url = given or sys.argv[position + 1]
+    rest = sys.argv[position + 1 :] if given else sys.argv[position + 2 :]
     kept = len(sys.orig_argv) - (len(sys.argv) - 1)
-    words = [*sys.orig_argv[1:kept], *sys.argv[1:position], *rest]
-    environ = {**os.environ, "QUEUECTL_DATABASE_URL": url or sys.argv[position + 1]}
+    words = [*sys.orig_argv[1:kept], *sys.argv[1:position], "--db", shareable(url), *rest]
+    environ = {**os.environ, "QUEUECTL_DATABASE_URL": url}
     os.execve(sys.executable, [sys.executable, *words], environ)
 
 
@@ -278,15 +281,15 @@ def _wants_json(arguments: list[str]) -> bool:
     return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
-def _db_of(arguments: list[str]) -> str | None:
-    """The path that `--db` gave, if it did."""
+def _given(option: str, arguments: list[str]) -> str | None:
+    """What an option gave, `--db` for example, if it is there."""
     for word, following in zip(arguments, [*arguments[1:], None], strict=True):
         if word == "--":
             break
-        if word == "--db":
+        if word == option:
             return following
-        if word.startswith("--db="):
-            return word.removeprefix("--db=")
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
     return None
 
 
@@ -315,17 +318,19 @@ def _explain(error: Exception) -> QueuectlError:
 
 
 def _report(error: QueuectlError, arguments: list[str]) -> None:
-    from queuectl.cli.talk import fitted, pasteable
+    from queuectl.cli.talk import fitted, pasteable, without_passwords
     from queuectl.text import visible
 
-    hint = pasteable(error.hint, _db_of(arguments))
+    message = without_passwords(error.message)
+    hint = without_passwords(error.hint)
+    hint = pasteable(hint, _given("--db", arguments), _given("--schema", arguments))
     if _wants_json(arguments):
         import json
 
-        told = {**error.as_dict(), "hint": hint or None}
+        told = {**error.as_dict(), "message": message, "hint": hint or None}
         text = json.dumps({"error": told})
     else:
-        text = f"queuectl: {visible(error.message)}"
+        text = f"queuectl: {visible(message)}"
         if hint:
             text += f"\n  {visible(hint)}"
         text = fitted(text, sys.stderr)

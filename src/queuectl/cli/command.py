@@ -63,13 +63,14 @@ class Result:
 class Context:
     """What a command may use: its arguments, its queue, and a way to talk to the user."""
 
-    __slots__ = ("_queue", "args", "words")
+    __slots__ = ("_has_told_of_queue", "_queue", "args", "words")
 
     def __init__(self, args: argparse.Namespace, words: list[str] | None) -> None:
         self.args = args
         self.words = words
         """What stood behind `--`, for the commands that take a command; None without `--`."""
         self._queue: JobQueue | None = None
+        self._has_told_of_queue = False
 
     def workspace(self) -> Workspace:
         """Where the queue is, or would be."""
@@ -98,8 +99,15 @@ class Context:
     def submit(self, queue: JobQueue, jobs: Sequence[NewJob]) -> None:
         """Puts checked jobs into the queue, and says so if that made a new one."""
         queue.submit(jobs)
-        if queue.created:
-            self.note(f"Made a new queue: {visible(queue.workspace.database)}")
+        self.note_new_queue()
+
+    def note_new_queue(self) -> None:
+        """Says so, once, if this command has made its queue: it stays, whatever becomes of the rest."""
+        queue = self._queue
+        if queue is None or not queue.is_open or not queue.created or self._has_told_of_queue:
+            return
+        self._has_told_of_queue = True
+        self.note(f"Made a new queue: {visible(queue.workspace.database)}")
 
     def note(self, line: str) -> None:
         """A remark on stderr, unless `-q` asks for silence, or `--json`, with which an error is all
@@ -122,10 +130,10 @@ class Context:
                 pass  # Nobody listens; that must not stop a worker.
 
     def pasteable(self, text: str) -> str:
-        """The text, with this command line's `--db` in the commands that it proposes."""
+        """The text, with this command line's queue in the commands that it proposes."""
         from queuectl.cli.talk import pasteable
 
-        return pasteable(text, getattr(self.args, "db", None))
+        return pasteable(text, getattr(self.args, "db", None), getattr(self.args, "schema", None))
 
     def note_missing_workers(self, queue: JobQueue, required: Iterable[tuple[str, ...]]) -> None:
         """Says that what waits would wait for ever, if no worker runs, or none with the tags that
@@ -322,6 +330,9 @@ def execute(name: str, command: Command, arguments: list[str]) -> int:
             if isinstance(error, BrokenPipeError) or error.filename:
                 raise
             raise unwritable(error, result.kept) from None
+    except BaseException:
+        context.note_new_queue()
+        raise
     finally:
         context.close()
     return result.exit_status

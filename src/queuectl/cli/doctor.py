@@ -23,7 +23,7 @@ def _doctor(context: Context) -> Result:
     refuse_emptied_queue(workspace)
     lines, data, unsound = [], [], 0
     for finding in examine(workspace.require()):
-        done = ""
+        done, advice = "", context.pasteable(finding.advice)
         if context.args.fix and finding.fix is not None:
             try:
                 done = finding.fix()
@@ -36,14 +36,14 @@ def _doctor(context: Context) -> Result:
         lines.append(f"{mark:<7} {finding.check}: {finding.message}")
         if done:
             lines.append(f"        {done}")
-        elif not finding.ok and finding.advice:
-            lines.append(f"        {finding.advice}")
+        elif not finding.ok and advice:
+            lines.append(f"        {advice}")
         data.append(
             {
                 "check": finding.check,
                 "ok": finding.ok,
                 "message": finding.message,
-                "advice": None if finding.ok else finding.advice or None,
+                "advice": None if finding.ok else advice or None,
                 "done": done or None,
             }
         )

@@ -94,11 +94,12 @@ def show_result(context: Context, queue: JobQueue, job: Job) -> Result:
 
     def text(stream: TextIO) -> None:
         from queuectl.cli.screen import Screen
-        from queuectl.cli.views import last_output, write_job
+        from queuectl.cli.views import last_output, write_job, write_next_steps
 
         now, show_env = queue.now(), args.show_env
         output = last_output(queue, job.id)
         write_job(Screen(stream), job, attempts, output, now=now, show_env=show_env)
+        write_next_steps(Screen(stream), job, output, context.pasteable)
 
     return Result(text=text, ids=[job.id])
 

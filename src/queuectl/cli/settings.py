@@ -42,7 +42,8 @@ def _set(context: Context) -> Result:
             f" {visible(show(config.get(name)), 60)}"
         )
     _note_running_workers(context)
-    return Result(data=_setting(config, name), text=f"Set {name} = {show(value)}", ids=[])
+    text = f"Set {name} = {show(value)}" if value != "" else f"{name} is empty now"
+    return Result(data=_setting(config, name), text=text, ids=[])
 
 
 def _note_running_workers(context: Context) -> None:
@@ -66,7 +67,8 @@ def _unset(context: Context) -> Result:
         text = "is no longer set in the file" if was_set else "was not set in the file"
         text = f"{name} {text}; {find_setting(name).variable} in the environment makes it {value}"
     else:
-        text = f"{name} = {value} again" if was_set else f"{name} was not set"
+        text = f"{name} = {value} again" if value else f"{name} is empty again"
+        text = text if was_set else f"{name} was not set"
     return Result(data=_setting(config, name), text=text, ids=[])
 
 

@@ -27,13 +27,16 @@ def _init(context: Context) -> Result:
 
 def _here(context: Context, found: Workspace) -> Workspace:
     """The queue that was named, else the one of this folder, whatever lies in those above."""
-    named = (context.args.db, *map(os.environ.get, ("QUEUECTL_DATABASE_URL", "QUEUECTL_DB_PATH")))
+    args = context.args
+    variables = ("QUEUECTL_DATABASE_URL", "QUEUECTL_DB_PATH")
+    # A schema is in the database that the other commands find, and never a file.
+    named = (args.db, args.schema, *map(os.environ.get, variables))
     of_this_folder = found.is_remote and os.path.dirname(found.config) == os.getcwd()
     return found if any(named) or of_this_folder else Workspace(DATABASE)
 
 
 def _tell_of_other(context: Context, found: Workspace, database: str) -> None:
-    if found.exists and found.database != database:
+    if (found.exists or found.is_remote) and found.database != database:
         context.note(f"Here it is used in place of {visible(found.database)}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import closing, contextmanager
@@ -43,10 +44,20 @@ def _export(context: Context) -> Result:
                 out.write(line.encode())
         out.flush()
         return Result()
+    line = ""
     with _new_file(path) as file, _lines(context, queue) as lines:
-        file.writelines(line.encode() for line in lines)
+        for line in lines:
+            file.write(line.encode())
+    counts = json.loads(line)["end"]  # The last one closes it.
     path = os.path.abspath(path)
-    return Result(data={"export": path}, text=f"Wrote {visible(path)}")
+    return Result(
+        data={"export": path, **counts},
+        text=f"Wrote {visible(path)}: {_told(counts['jobs'], counts['attempts'])}",
+    )
+
+
+def _told(jobs: int, attempts: int) -> str:
+    return f"{counted(jobs, 'job')} with {counted(attempts, 'attempt')}"
 
 
 @contextmanager
@@ -117,9 +128,8 @@ def _import(context: Context) -> Result:
     except (InvalidInput, DuplicateJobId) as error:
         source = "stdin" if path == "-" else visible(path, 200)
         raise type(error)(f"{source}: {error.message}", error.hint) from None
-    if queue.created:
-        context.note(f"Made a new queue: {visible(queue.workspace.database)}")
-    done = f"{counted(jobs, 'job')} with {counted(attempts, 'attempt')}"
+    context.note_new_queue()
+    done = _told(jobs, attempts)
     return Result(
         data={"imported": jobs, "attempts": attempts},
         text=f"Imported {done}",

@@ -118,11 +118,17 @@ def write_job(
             screen.write(screen.fit(f"  {screen.shown(line)}"))
     for remark in output.remarks:
         screen.write(f"\n{screen.shown(remark)}")
+
+
+def write_next_steps(
+    screen: Screen, job: Job, output: LastOutput, pasteable: Callable[[str], str]
+) -> None:
+    """Writes what can be done about a job that failed; `pasteable` names the queue in a command."""
     steps = list(_next_steps(job, has_log=bool(output.lines), is_whole=output.is_whole))
     if steps:
         screen.write()
         for what, words in steps:
-            screen.write(f"{what}: {screen.shown(join(words))}")
+            screen.write(f"{what}: {screen.shown(pasteable(join(words)))}")
 
 
 def _job_row(job: Job, now: int) -> Row:

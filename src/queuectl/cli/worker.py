@@ -306,12 +306,17 @@ def _is_elsewhere(worker: WorkerRecord) -> bool:
 
 
 def _require_known(hosts: list[str], workers: list[WorkerRecord]) -> None:
-    known = sorted({processes.host_name(), *(worker.host for worker in workers)})
+    known = sorted({worker.host for worker in workers})
     for host in hosts:
-        if host not in known:
+        if host not in (*known, processes.host_name()):
+            there = (
+                f"Workers are on {visible(', '.join(known))}."
+                if known
+                else "There are none at all."
+            )
             raise InvalidInput(
                 f"there is no worker on a host '{visible(host, 60)}'",
-                hint=f"The hosts are {visible(', '.join(known))}. See: queuectl worker-list",
+                hint=f"{there} See: queuectl worker-list",
             )
 
 

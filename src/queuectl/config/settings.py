@@ -122,9 +122,12 @@ class Setting:
             "bytes": "Sizes such as 65536, 64MiB and 1G are understood.",
         }.get(self.unit, "")
         prefix = f"{source}: " if source else ""
-        # It may hold a password, wherever in it.
-        given = "what it is" if self.kind == "url" else visible(shown, 60)
-        return InvalidInput(f"{prefix}{self.name} must be {self.accepts}, not {given}", hint=hint)
+        message = f"{prefix}{self.name} must be {self.accepts}"
+        if self.kind == "url":
+            hint = "What was given is not shown, for it may hold a password."
+        else:
+            message += f", not {visible(shown, 60)}"
+        return InvalidInput(message, hint=hint)
 
     def _measure(self, text: str) -> float | None:
         if self.unit == "bytes":

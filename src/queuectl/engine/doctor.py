@@ -12,7 +12,13 @@ from queuectl import marks, processes
 from queuectl.engine import pidfile, tree
 from queuectl.engine.maintenance import EVERY_SECONDS
 from queuectl.engine.rescue import ROUNDS_OF_SILENCE, Patience, rescue_lost
-from queuectl.errors import DatabaseError, DatabaseForeign, QueuectlError, QueueNotFound
+from queuectl.errors import (
+    DatabaseError,
+    DatabaseForeign,
+    EnvironmentFault,
+    QueuectlError,
+    QueueNotFound,
+)
 from queuectl.job_logs import JobLogs
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.duration import show
@@ -24,6 +30,8 @@ from queuectl.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from queuectl.storage.records import Rights
+
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _SECOND_LOOK_SECONDS = 0.25
 _TOLERATED_SECONDS = 60.0
@@ -31,7 +39,7 @@ _TOLERATED_SECONDS = 60.0
 
 _DAMAGED = (
     "Stop the workers. Rescue what can be read with SQLite's own `.recover`, or go back to the last"
-    " `queuectl backup`: move the database away with all that belongs to it, and copy only then: "
+    " backup: move the database away with all that belongs to it, and copy only then: "
 )
 
 
@@ -67,11 +75,13 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
             integrity = _integrity(workspace, queue)
             is_damaged = not integrity.ok
             yield integrity
+            if not is_damaged and (rights := queue.rights()) is not None:
+                yield _rights(rights)
             yield _clock(queue)
             yield _guarded("workers", lambda: _workers(workspace, queue))
             yield _guarded("commands", lambda: _commands(workspace, queue))
             yield _guarded("logs", lambda: _logs(workspace, queue))
-    except DatabaseError as error:
+    except (DatabaseError, EnvironmentFault) as error:
         # Whoever reads this has run `queuectl doctor` already, which other commands advise.
         advice = _damaged(workspace) if "queuectl doctor" in error.hint else error.hint
         yield Finding("database", error.message, ok=False, advice="" if is_damaged else advice)
@@ -112,6 +122,8 @@ def _disk(workspace: Workspace) -> Finding:
 
 
 def _damaged(workspace: Workspace) -> str:
+    if workspace.is_remote:
+        return "Stop the workers, and go back to the last backup: see docs/guides/postgresql.md."
     return _DAMAGED + way_back(workspace.database)
 
 
@@ -127,6 +139,20 @@ def _integrity(workspace: Workspace, queue: JobQueue) -> Finding:
         )
     total = sum(queue.counts().values())
     return Finding("database", f"sound, {counted(total, 'job')}, {queue.engine_version()}", ok=True)
+
+
+def _rights(rights: Rights) -> Finding:
+    if not rights.missing:
+        return Finding("rights", f"the role {rights.role} may run jobs", ok=True)
+    if rights.only_looks:
+        enqueues = "enqueue and look" if rights.enqueues else "look"
+        return Finding("rights", f"the role {rights.role} may {enqueues}, not run jobs", ok=True)
+    return Finding(
+        "rights",
+        f"the role {rights.role} lacks {', '.join(rights.missing)}",
+        ok=False,
+        advice="The owner of the tables gives the roles of the guide their rights with postgresql-grants.sql.",
+    )
 
 
 def _clock(queue: JobQueue) -> Finding:

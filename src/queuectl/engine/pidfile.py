@@ -110,7 +110,7 @@ def taken(who: str) -> Conflict:
     """The refusal of a second background worker, with words about the first."""
     return Conflict(
         f"a background worker already runs in this folder ({who})",
-        hint="Stop it first: queuectl worker-stop. Another queue needs a folder of its own.",
+        hint="Stop it first with `queuectl worker-stop`. Another queue needs a folder of its own.",
     )
 
 

@@ -213,7 +213,20 @@ def _what_to_do(queue: JobQueue, pids: Sequence[int]) -> str:
             f"The disk of {visible(queue.workspace.folder)} is full. Make room, then it writes what"
             f" became of its jobs, and ends. Or: {force}"
         )
+    if queue.workspace.is_remote and _is_silent(queue, pids):
+        return (
+            "It has written nothing to the database for some time. A worker that cannot reach it cannot"
+            f" hear that it is to stop; it does when it can again. Or: {force}"
+        )
     return f"It may be stuck. To end it: {force}"
+
+
+def _is_silent(queue: JobQueue, pids: Sequence[int]) -> bool:
+    """Whether one of these workers renewed its lease so long ago that it lacks the database, not time."""
+    return any(
+        worker.pid in pids and worker.lease_left_seconds < worker.lease_seconds / 2
+        for worker in _seen_from_here(queue.workers())
+    )
 
 
 def _suspended(pids: Sequence[int]) -> str:
@@ -233,7 +246,10 @@ def _suspended(pids: Sequence[int]) -> str:
 def _disk_is_full(folder: str) -> bool:
     import shutil
 
-    return shutil.disk_usage(folder).free < _FULL_BYTES
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    except OSError:  # Of a queue on a server, another user's worker has another folder.
+        return False
 
 
 def _signal(pid: int, number: int) -> None:

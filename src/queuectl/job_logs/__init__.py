@@ -12,7 +12,7 @@ import sys
 from queuectl.errors import CouldNotDo, EnvironmentFault
 from queuectl.job_logs import files, own_lines
 from queuectl.job_logs.open_log import OpenLog
-from queuectl.text import visible
+from queuectl.text import typed, visible
 
 if sys.platform == "win32":
     from queuectl import windows
@@ -260,7 +260,8 @@ def _open_append(path: str, *, may_be_new: bool) -> tuple[int, bool]:
 def _missing(id: str) -> LogNotFound:
     return LogNotFound(
         f"job {visible(id)} has no log",
-        hint="A log begins with the job's first attempt; `queuectl show` says if there was one.",
+        hint="A log begins with the job's first attempt. See if there was one with:"
+        f" {typed('queuectl', 'show', id)}",
     )
 
 

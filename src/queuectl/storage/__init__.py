@@ -78,11 +78,9 @@ def refuse_emptied(location: str, *, used: bool) -> None:
 
 
 def way_back(location: str) -> str:
-    """The commands for a shell that put a backup, called BACKUP there, in the queue's place. No
-    worker may run meanwhile.
+    """The commands for a shell that put a backup, called BACKUP there, in the place of a queue in a
+    file. No worker may run meanwhile.
     """
-    if is_url(location):
-        return "pg_restore --clean BACKUP (see docs/guides/postgresql.md)"
     from queuectl.storage.sqlite import files
 
     return files.way_back(location)

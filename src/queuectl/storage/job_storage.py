@@ -24,6 +24,7 @@ from queuectl.storage.records import (
     Outlook,
     OutputPart,
     OutputRecord,
+    Rights,
     Settlement,
     WorkerRecord,
 )
@@ -146,6 +147,11 @@ class JobStorage(Protocol):
 
     def engine_version(self) -> str:
         """The database and its version, for people."""
+
+    def rights(self) -> Rights | None:
+        """What this role may do with the queue, in which nothing is missing. None: whoever can open it
+        may do everything.
+        """
 
     def check(self) -> list[str]:
         """What an integrity check of the whole database finds wrong, a line each. Slow."""

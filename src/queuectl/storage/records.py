@@ -127,6 +127,16 @@ if TYPE_CHECKING:
         lease_is_shared: bool = False
         """Its lease is counted by a clock that all machines read."""
 
+    class Rights(NamedTuple):
+        """What the role as which a server knows us may do with the queue."""
+
+        role: str
+        missing: list[str]
+        """What a worker needs and this role lacks: `UPDATE on jobs`."""
+        enqueues: bool
+        only_looks: bool
+        """It may read everything, and write nothing but new jobs: as programs that enqueue are meant to."""
+
 else:
     Settlement = namedtuple(
         "Settlement",
@@ -152,3 +162,4 @@ else:
         " tags lease_is_shared",
         defaults=((), False),
     )
+    Rights = namedtuple("Rights", "role missing enqueues only_looks")

@@ -19,6 +19,7 @@ from queuectl.errors import (
     DatabaseUnreachable,
     DiskFull,
     EnvironmentFault,
+    InvalidInput,
     QueuectlError,
 )
 from queuectl.location import SCHEMA, Url, identity
@@ -63,6 +64,25 @@ say, which are wrong as often as a table that fills and empties is looked at. Wh
 other way the server takes one of these all the same, and would think it so dear that it compiles it.
 """
 
+_NOT_CONNECTED = {
+    "permission denied for database|not permitted to log in": "The role lacks the right to connect."
+    " An administrator gives it: GRANT CONNECT ON DATABASE ... TO ...",
+    r"pg_hba\.conf": "The server lets this user in from elsewhere alone, or with another sslmode: ask"
+    " whoever runs it about its pg_hba.conf.",
+    'database ".*" does not exist': "Check the name of the database in the URL. An administrator of the"
+    " server can make it.",
+    "certificate|does not support SSL|sslmode": "Check sslmode, sslrootcert and the certificates.",
+    'authentication|password|role ".*" does not exist': "Check the user in the URL, and the password: in"
+    " ~/.pgpass, for example.",
+    "too many (clients|connections)|connection slots": "The server has as many connections as it takes."
+    " Try again, or raise its max_connections.",
+    "refused|timed? ?out|timeout expired|No such file|translate host name|No route|unreachable": "Check"
+    " that the server runs, and the host and port in the URL.",
+}
+"""Patterns of what the library says when no connection is made, which has no code, and what to do."""
+
+_NOT_CONNECTED_HINT = "Check that the server runs, and the host, port, user, password and database."
+
 IDLE_SECONDS = 10.0
 """How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
 middle of one would else keep its rows locked until the server's kernel misses it, two hours later. Not for
@@ -101,6 +121,8 @@ class Connection:
         """The database's clock, as of the last time that it was looked at."""
         self.is_pooled = False
         """Something between us and the server hands our transactions to different sessions."""
+        self.role = ""
+        """As whom the server knows us."""
         self.created = False
         """The queue was made by this connection."""
         self.made = 0
@@ -117,6 +139,7 @@ class Connection:
         try:
             db.autocommit = True  # psycopg2 would begin transactions by itself.
             self._db = db
+            self.role = db.info.user
             self.created = migrate.bring_up_to_date(self, create=create)
             self._get_to_know()
         except BaseException:
@@ -307,18 +330,29 @@ class Connection:
             return DatabaseForeign(f"{self.shown} lacks a part of queuectl's schema: {text}")
         if code == "42501":
             return EnvironmentFault(
-                f"{self.shown}: {text}", hint="Ask whoever runs the database for that right."
+                f"{self.shown}: {text}",
+                hint=f"The role {visible(self.role)} lacks this right. The owner of the tables can give it. After an"
+                " upgrade that brings new tables, postgresql-grants.sql has to be run again.",
+            )
+        if not (code or self.made) and re.search("(^|failed: )(invalid |could not match )", text):
+            return InvalidInput(
+                f"{self.shown} cannot be used: {text}",
+                hint="Check the parameters in its URL. They are those of PostgreSQL's library:"
+                " sslmode=require, for example.",
             )
         if not code or code == "25P03" or code.startswith(("08", "28", "3D", "57P")):
+            hints = (hint for pattern, hint in _NOT_CONNECTED.items() if re.search(pattern, text))
             return DatabaseUnreachable(
-                f"cannot reach {self.shown}: {text}",
-                hint="Check that the server runs, and the host, port, user, password and database.",
+                f"cannot {'reach' if 'FATAL' not in text else 'use'} {self.shown}: {text}",
+                hint=next(hints, _NOT_CONNECTED_HINT),
             )
         return DatabaseError(f"{self.shown}: {text}")
 
     def _one_line(self, error: psycopg2.Error) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        text = lines[0] if lines else type(error).__name__
+        # Of several addresses that were tried, the one where a server answered.
+        lines.sort(key=lambda line: "FATAL:" not in line)
+        text = lines[0].removeprefix("invalid dsn: ") if lines else type(error).__name__
         if text == "invalid socket":  # The library read on in a session that had ended.
             text = "the connection was lost"
         # The library repeats parts of what it was given, where it cannot read that.

@@ -7,9 +7,10 @@ import psycopg2.errors
 from queuectl.errors import CouldNotDo
 from queuectl.jobs.lifecycle import FINISHED, State, may, sources
 from queuectl.jobs.limits import QUEUE
+from queuectl.location import shareable
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
-from queuectl.storage.postgres.connection import Connection
+from queuectl.storage.postgres.connection import Connection, quote
 from queuectl.text import typed
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.jobs.transfer import Record
     from queuectl.storage.postgres.connection import Values
-    from queuectl.storage.records import OutputRecord, WorkerRecord
+    from queuectl.storage.records import OutputRecord, Rights, WorkerRecord
 
 _BATCH = 2_000
 """Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
@@ -38,6 +39,7 @@ class PostgresJobStorage:
     keeps_output = True
 
     def __init__(self, location: str, *, create: bool) -> None:
+        self._location = location
         self._db = Connection(location, create=create)
         self.created = self._db.created
         self._pruning: tuple[tuple[State, ...], int | None] | None = None
@@ -282,16 +284,28 @@ class PostgresJobStorage:
         [(version,)] = self._db.fetch("SHOW server_version")
         return f"PostgreSQL {version}"
 
+    def rights(self) -> Rights | None:
+        from queuectl.storage.postgres import shape
+
+        return shape.rights(self._db)
+
     def check(self) -> list[str]:
+        from queuectl.storage.postgres import shape
+
+        faults = shape.missing(self._db)
+        if faults:
+            return faults
         [(gaps,)] = self._db.fetch("SELECT count(*) FROM jobs JOIN ended_jobs USING (id)")
         return [f"{gaps} jobs are both waiting and ended"] if gaps else []
 
     def backup(self, path: str) -> None:
         raise CouldNotDo(
-            "a queue on PostgreSQL is copied with PostgreSQL's own tools",
-            hint="For example: "
-            + typed("pg_dump", "--schema", self._db.schema, "--file", path)
-            + " with the options that name the database.",
+            "a queue on PostgreSQL is copied by PostgreSQL's own program, pg_dump",
+            hint="It must not be older than the server: "
+            + typed(
+                *("pg_dump", "--dbname", shareable(self._location, for_others=True)),
+                *("--file", path, "--schema", _pattern(self._db.schema)),
+            ),
         )
 
     def export_jobs(self) -> Generator[tuple[Job, list[Attempt]]]:
@@ -333,6 +347,12 @@ class PostgresJobStorage:
             if not any(job_id not in found for job_id in job_ids):
                 return found
         raise refusals.job_not_found(next(id for id in job_ids if id not in found))
+
+
+def _pattern(schema: str) -> str:
+    """The name of a schema for pg_dump, which would take other signs than these for a pattern."""
+    plain = schema.isascii() and schema.isidentifier() and schema == schema.lower()
+    return schema if plain else quote(schema)
 
 
 def _is_text(text: str) -> bool:

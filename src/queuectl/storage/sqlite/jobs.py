@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.jobs.transfer import Record
-    from queuectl.storage.records import WorkerRecord
+    from queuectl.storage.records import Rights, WorkerRecord
 
 _BATCH = 2_000
 """Rows a transaction of a bulk change touches: workers wait for no longer than that takes."""
@@ -323,6 +323,9 @@ class SqliteJobStorage:
 
     def engine_version(self) -> str:
         return f"SQLite {apsw.sqlite_lib_version()}"
+
+    def rights(self) -> Rights | None:
+        return None
 
     def check(self) -> list[str]:
         with translated(self.path):
