@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from queuectl.job_queue import JobQueue
-from tests import postgres
+from queuectl.jobs.job import new_ids
+from tests import exports, postgres
 from tests.cli.support import Cli, Terminal, hand_worker
-from tests.support import MAIN, clean_environment
+from tests.support import MAIN, clean_environment, wait_until
 
 
 @pytest.fixture
@@ -276,3 +278,38 @@ def test_a_full_disk_leaves_no_file(used: Cli) -> None:
     )
     assert (ran.returncode, "cannot write queue.jsonl" in ran.stderr) == (5, True), ran
     assert not (used.folder / "queue.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_import_that_is_killed_leaves_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Ended in the middle, while its source pauses, it has put nothing in and holds nobody up."""
+    monkeypatch.setenv("QUEUECTL_HOME", str(cli.folder / "home"))
+    server = postgres.needed()
+    url = server.new_database()
+    cli.done("--db", url, "init")
+    lines = exports.as_file(exports.written((exports.job(id), []) for id in new_ids(1_500)))
+    sessions = (
+        "SELECT count(*) FILTER (WHERE state = 'idle in transaction' AND query LIKE '%ended_jobs%'),"
+        " count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    env = {**clean_environment(), "QUEUECTL_HOME": str(cli.folder / "home")}
+    with subprocess.Popen(
+        [*MAIN, "--db", url, "import"],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"".join(lines[:-1]))
+        process.stdin.flush()
+        wait_until(lambda: server.sql(sessions, url)[0][0] == 1, "the first page is in")
+        process.send_signal(number)
+        assert process.wait(30) == (130 if number == signal.SIGINT else -number)
+        assert process.stderr.read() == b""
+    wait_until(lambda: server.sql(sessions, url)[0][1] == 0, "its session is gone")
+    assert cli.done("--db", url, "list", "--json").json == []
