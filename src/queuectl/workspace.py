@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from queuectl.disk import holds_something
-from queuectl.errors import EnvironmentFault, InvalidInput, QueueNotFound
+from queuectl.errors import EnvironmentFault, InvalidInput, QueuectlError, QueueNotFound
 from queuectl.text import is_like_url, is_url, visible
 
 TYPE_CHECKING = False
@@ -132,7 +132,7 @@ def find(
     parents, as git finds its repository: a folder's configuration may name a `database_url`, or its
     queue is a file. If there is none at all, it is the one that would be made in `start`. `schema` is
     for a queue on a server. A URL without a password gets that of QUEUECTL_DATABASE_URL, where this is
-    the same but for its secrets.
+    the same but for its secrets, and the settings of the nearest folder whose `database_url` it is.
     """
     if location == "":
         # Rather an unset variable of a script than the wish for another queue.
@@ -157,6 +157,8 @@ def find(
         if url:
             found = completed(found, url)
         found = with_schema(found, schema, environ)
+        if named and not config:
+            config = _settings_near(found, schema, environ, start)
     elif schema is not None:
         raise InvalidInput(
             f"--schema is for a queue on PostgreSQL, and this one is a file: {visible(found)}",
@@ -182,6 +184,23 @@ def _nearest(config: str | None, start: str) -> tuple[str, str | None]:
         if parent == folder:
             return os.path.join(start, DATABASE), config
         folder = parent
+
+
+def _settings_near(
+    url: str, schema: str | None, environ: Mapping[str, str], start: str | None
+) -> str | None:
+    """The nearest configuration, if its `database_url` is this very queue: whether that is named or
+    found, its settings are the same.
+    """
+    from queuectl.location import identity, with_schema
+
+    try:
+        near, config = _nearest(None, start or current_folder())
+        if is_url(near) and identity(with_schema(near, schema, environ)) == identity(url):
+            return config
+    except QueuectlError:
+        pass  # What is wrong there has nothing to do with a queue that was named.
+    return None
 
 
 def _url_in(config: str) -> str | None:

@@ -392,6 +392,31 @@ def test_a_worker_that_cannot_hear_is_told_from_one_that_is_stuck(
         storage.close()
 
 
+@pytest.mark.parametrize("way", ["variable", "option"])
+def test_a_queue_has_one_set_of_settings_in_a_folder(remote: Sandbox, url: str, way: str) -> None:
+    """That of the file with its URL, whether the queue is named besides or not; a file about another
+    schema, or a broken one, has no part in it. `config set` says where it wrote.
+    """
+    del remote.environ["QUEUECTL_DATABASE_URL"]
+    config = remote.folder / "queuectl_config.json"
+    config.write_text(json.dumps({"database_url": url, "max_retries": 7}))
+    bare = url.replace(f":{PASSWORD}", "")
+    named = [] if way == "variable" else ["--db", bare]
+    if way == "variable":
+        remote.environ["QUEUECTL_DATABASE_URL"] = bare
+    assert done(remote, *named, "config", "get", "max_retries") == "7\n"
+    said = done(remote, *named, "config", "set", "max_retries", "8")
+    assert said == f"Set max_retries = 8, in {config}: for this machine, not for others\n"
+    assert json.loads(config.read_text())["max_retries"] == 8
+    assert done(remote, *named, "--schema", "x", "config", "get", "max_retries") == "8\n"
+    for text in (json.dumps({"database_url": url + "&schema=y", "max_retries": 7}), "{broken"):
+        config.write_text(text)
+        assert done(remote, *named, "config", "get", "max_retries") == "3\n"
+    said = done(remote, *named, "config", "set", "max_retries", "9")
+    assert f", in {folder_of(remote)}/queuectl_config.json: " in said
+    assert config.read_text() == "{broken"
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [

@@ -33,7 +33,8 @@ def _configure_set(parser: ArgumentParser) -> None:
 
 
 def _set(context: Context) -> Result:
-    name, path = context.args.name, context.workspace().make_folder().config
+    workspace = context.workspace().make_folder()
+    name, path = context.args.name, workspace.config
     value = set_value(path, name, context.args.value)
     config = _config(context)
     if config.origin(name) == "environment":
@@ -43,6 +44,8 @@ def _set(context: Context) -> Result:
         )
     _note_running_workers(context)
     text = f"Set {name} = {show(value)}" if value != "" else f"{name} is empty now"
+    if workspace.is_remote:
+        text += f", in {visible(path)}: for this machine, not for others"
     return Result(data=_setting(config, name), text=text, ids=[])
 
 
