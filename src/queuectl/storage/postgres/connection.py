@@ -83,6 +83,11 @@ _NOT_CONNECTED = {
 
 _NOT_CONNECTED_HINT = "Check that the server runs, and the host, port, user, password and database."
 
+_PATIENT = {"lock_timeout": "60s"}
+"""For people and their programs: whoever waits for a lock is told so in the end. The library waits
+without hearing Ctrl-C.
+"""
+
 IDLE_SECONDS = 10.0
 """How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
 middle of one would else keep its rows locked until the server's kernel misses it, two hours later. Not for
@@ -108,7 +113,7 @@ class Connection:
         quoted = quote(self.schema)
         # Nobody else's table or temporary table is taken for ours. A commit is on the disk before
         # it is reported, whatever the server's own setting.
-        settings = {"search_path": f"{quoted}, pg_temp", **(_PINNED if pinned else {})}
+        settings = {"search_path": f"{quoted}, pg_temp", **(_PINNED if pinned else _PATIENT)}
         pairs = [
             f"set_config({literal(name)}, {literal(value)}, true)"
             for name, value in settings.items()
@@ -317,7 +322,12 @@ class Connection:
                 " this one gave way",
                 hint="Try again.",
             )
-        if code.startswith("53") or code in ("40001", "55P03"):
+        if code == "55P03":
+            return DatabaseBusy(
+                f"{self.shown}: something else has held what this needs for over a minute",
+                hint="Try again when it is over: an import, perhaps, or somebody in psql.",
+            )
+        if code.startswith("53") or code == "40001":
             return DatabaseBusy(f"{self.shown}: {text}", hint="Try again.")
         if code == "25006":
             # The next try connects anew: a name, or a pooler, may lead to the primary by then.

@@ -34,6 +34,8 @@ def bring_up_to_date(db: Connection, *, create: bool) -> bool:
         raise QueueNotFound(f"there is no queue at {db.shown}", hint="Make one with: queuectl init")
     try:
         with db.transaction():
+            # However long the migration of a large queue takes.
+            db.execute("SET LOCAL lock_timeout = 0")
             db.fetch("SELECT pg_advisory_xact_lock(%s)::text", (_LOCK,))
             # Another process may have done it while we waited for the lock.
             version = _version(db)

@@ -18,11 +18,13 @@ COLUMNS = {
     " log_start, log_end, run",
     "workers": "id, name, host, boot_id, process_space, pid, process_started, slots, mode, started_at,"
     " heartbeat_at, lease_seconds, lease_ends_at, stop_requested_at, stop_timeout, fenced_at, waiting,"
-    " tags",
+    " tags, epoch",
     "output": "seq, run, number, begins, length, host, folder, bytes, data",
     "changes": "last_value",
+    "front": "last_value",
+    "front_until": "last_value",
 }
-"""The columns of each table, and one of the sequence."""
+"""The columns of each table, and one of each sequence."""
 
 WRITES = {
     "jobs": ("INSERT", "UPDATE", "DELETE"),
@@ -30,6 +32,8 @@ WRITES = {
     "output": ("INSERT", "UPDATE", "DELETE"),
     "workers": ("INSERT", "UPDATE", "DELETE"),
     "attempts": ("INSERT", "DELETE"),
+    "front": ("UPDATE",),
+    "front_until": ("UPDATE",),
 }
 """What a worker does with the tables, besides reading all of them."""
 
@@ -52,9 +56,8 @@ def missing(db: Connection) -> list[str]:
     faults = []
     for table, columns in COLUMNS.items():
         if table not in found:
-            faults.append(
-                f"{'the sequence' if table == 'changes' else 'the table'} {table} is missing"
-            )
+            what = "sequence" if columns == "last_value" else "table"
+            faults.append(f"the {what} {table} is missing")
             continue
         faults += [
             f"the column {column} of the table {table} is missing"
