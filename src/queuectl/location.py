@@ -176,7 +176,7 @@ def check_schema(name: str) -> None:
 def _refused(why: str, hint: str = "") -> InvalidInput:
     return InvalidInput(
         f"the URL of the database cannot be used: {why}",
-        hint=hint or "It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE.",
+        hint=hint or "It looks like postgresql://USER@HOST:5432/DATABASE.",
     )
 
 
