@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from bench._side_by_side import BenchError, Plan
 from tests.postgres import NoServer, Server, programs
 
-_SETTINGS = {"fsync": "on", "shared_buffers": "256MB", "autovacuum_naptime": "10"}
+_SETTINGS = {
+    "fsync": "on",
+    "shared_buffers": "256MB",
+    "autovacuum_naptime": "10",
+    # Checkpoints by the clock, not by volume: see docs/scaling.md.
+    "max_wal_size": "4GB",
+}
 
 
 @contextmanager

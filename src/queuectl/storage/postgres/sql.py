@@ -257,6 +257,8 @@ _CALLED_OFF = f"cancel_requested_at IS NOT NULL AND told.state <> '{State.COMPLE
 
 
 # Fenced: the row must still hold the very claim of this attempt. A job told of twice counts once.
+# Each is looked up by its number: were the worker compared with `=`, all that it holds might be read
+# for each of them.
 # Here as wherever several jobs are locked it is in the order of their arrival: two that lock the
 # same ones in different orders would wait for each other.
 def _settling(condition: str) -> str:
@@ -271,7 +273,7 @@ told AS MATERIALIZED (
 held AS MATERIALIZED (
   SELECT told.*, CASE WHEN {_CALLED_OFF} THEN '{State.CANCELLED}' ELSE told.state END AS becomes
   FROM told JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = told.token
-       AND jobs.attempts = told.attempt AND jobs.worker_id = %(worker_id)s
+       AND jobs.attempts = told.attempt AND jobs.worker_id IS NOT DISTINCT FROM %(worker_id)s
   WHERE {condition}
   ORDER BY jobs.seq FOR UPDATE OF jobs),
 written AS (
@@ -361,7 +363,7 @@ INSERT INTO output (seq, run, number, begins, length, host, folder, bytes, data)
 SELECT told.seq, run, number, begins, length, host, folder, bytes, data
 FROM (VALUES {}) AS told (seq, run, attempt, number, begins, length, host, folder, bytes, data)
 JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = run AND jobs.attempts = told.attempt
-     AND jobs.worker_id = %s
+     AND jobs.worker_id IS NOT DISTINCT FROM %s
 ON CONFLICT (seq, run, number) DO UPDATE
 SET begins = excluded.begins, length = excluded.length, bytes = excluded.bytes, data = excluded.data
 RETURNING seq, run
@@ -383,7 +385,7 @@ WITH told AS MATERIALIZED (
 held AS MATERIALIZED (
   SELECT jobs.seq, cancel_requested_at IS NOT NULL AS called_off
   FROM told JOIN jobs ON jobs.seq = told.seq AND jobs.claim_token = told.token
-       AND jobs.attempts = told.attempt AND jobs.worker_id = %(worker_id)s
+       AND jobs.attempts = told.attempt AND jobs.worker_id IS NOT DISTINCT FROM %(worker_id)s
   ORDER BY jobs.seq FOR UPDATE OF jobs),
 written AS (
   UPDATE jobs SET state = '{State.PENDING}', attempts = attempts - 1, started_at = NULL,
