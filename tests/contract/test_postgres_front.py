@@ -9,6 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from queuectl.errors import DatabaseUnreachable
 from queuectl.storage.postgres import front, sql
 from queuectl.storage.postgres.front import HEAD, bounds, place
 from queuectl.storage.postgres.work import PostgresWorkerStorage
@@ -157,3 +158,29 @@ def pages(database: Database, query: str, where: int) -> int:
     finally:
         db.rollback()
         db.close()
+
+
+@pytest.mark.usefixtures("every_walk_is_long")
+def test_trouble_in_the_second_look_takes_nothing_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was settled on the way counts, though the look before the front failed."""
+    pair.enqueue("a", "b")
+    claims = pair.claim("w", 2)
+    work = pair.work
+    assert isinstance(work, PostgresWorkerStorage)
+    ask = work._ask
+    asked: list[str] = []
+
+    def ask_once(query: str, values: dict[str, Any]) -> Any:
+        asked.append(query)
+        if len(asked) > 1:
+            raise DatabaseUnreachable("the network is gone")
+        return ask(query, values)
+
+    monkeypatch.setattr(work, "_ask", ask_once)
+    exchange = work.exchange("w", [pair.settlement(claim) for claim in claims], 1)
+    monkeypatch.undo()
+    assert len(asked) == 2
+    assert (exchange.claims, exchange.refused) == ([], [])
+    assert [pair.state(job) for job in ("a", "b")] == ["completed", "completed"]

@@ -89,8 +89,11 @@ class PostgresWorkerStorage:
         exchange = self._exchange(worker_id, settlements, wanted, tags, where)
         if where != HEAD and not exchange.claims:
             # What came in before the front waits no longer than there is other work.
-            found = self._exchange(worker_id, [], wanted, tags, HEAD)
-            exchange = exchange._replace(claims=found.claims)
+            try:
+                found = self._exchange(worker_id, [], wanted, tags, HEAD)
+                exchange = exchange._replace(claims=found.claims)
+            except DatabaseError:
+                pass  # What was settled is. The next exchange meets the trouble, if it lasts.
         if settlements and not exchange.claims:
             self._ring()  # It may have been what others wait for: the last one, or a retry to come.
         return exchange
