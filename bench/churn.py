@@ -1,15 +1,13 @@
-"""Ten minutes of jobs that come and go on PostgreSQL, alone and under a transaction that stays open:
-does a claim become slower, does a table grow? Then the pruning of all that ended.
+"""Ten minutes of jobs that come and go on PostgreSQL: whether a claim becomes slower or a table grows.
 
-The server is the bench's own and waits for its disk. The jobs do nothing; they are put in as fast as
-they are worked off, so that some thousands wait at any time. A transaction that is held open keeps
-the server from removing any dead row, in whatever table: the worst that a backup, a report or a
-forgotten session does to a queue.
+Then the pruning of all that ended. The server is the bench's own and waits for its disk. The jobs do
+nothing; they are put in as fast as they are worked off, so that some thousands wait at any time. Under a
+transaction that is held open (`churn_held`) the server removes no dead row, in whatever table: the
+worst that a backup, a report or a forgotten session does to a queue.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -53,16 +51,10 @@ _INDEXES = ("jobs_ready", "jobs_by_state", "jobs_held", "jobs_pkey", "jobs_id_ke
 
 def measure(plan: Plan) -> None:
     """Prints the tables."""
-    seconds = plan.minutes(10, 1) * 60
-    # A row a minute, and in a short run at least six of them.
-    period = min(60.0, seconds / 6)
-    numbers = itertools.count(1)
     with server(plan) as running:
-        for name, is_held in (("no other transaction", False), ("one held open", True)):
-            url = f"{running.url}&schema=churn{next(numbers)}"
-            _churn(plan, running, url, name, is_held=is_held, seconds=seconds, period=period)
-            if not is_held:
-                _many_ended(plan, running, url)
+        url = f"{running.url}&schema=churn"
+        come_and_go(plan, running, url, is_held=False)
+        _many_ended(plan, running, url)
 
 
 class _Period(NamedTuple):
@@ -175,16 +167,12 @@ def _traffic(plan: Plan, url: str) -> Iterator[_Worker]:
         worker.close()
 
 
-def _churn(
-    plan: Plan,
-    running: Server,
-    url: str,
-    name: str,
-    *,
-    is_held: bool,
-    seconds: float,
-    period: float,
-) -> None:
+def come_and_go(plan: Plan, running: Server, url: str, *, is_held: bool) -> None:
+    """Jobs that come and go for 10 minutes; `is_held` says whether a transaction stays open meanwhile."""
+    seconds = plan.minutes(10, 1) * 60
+    # A row a minute, and in a short run at least six of them.
+    period = min(60.0, seconds / 6)
+    name = "one transaction held open" if is_held else "no other transaction"
     periods = []
     with _traffic(plan, url) as worker, _snapshot(url) if is_held else nullcontext():
         _begun(worker)

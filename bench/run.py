@@ -23,7 +23,7 @@ NAMES = (
     "postgres",
 )
 
-LONG = ("churn", "many_hosts")
+LONG = ("churn", "churn_held", "many_hosts")
 """Take so long that they run only when they are asked for by name."""
 
 
