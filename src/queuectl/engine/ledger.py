@@ -16,13 +16,13 @@ import threading
 from queue import Empty, SimpleQueue
 
 from queuectl.engine.pace import Pace
+from queuectl.engine.trouble import Trouble
 from queuectl.errors import (
     PASSING,
     DatabaseCorrupt,
     DatabaseError,
     DatabaseForeign,
     DatabaseTooNew,
-    DatabaseUnreachable,
     QueuectlError,
     WorkerFenced,
 )
@@ -55,16 +55,6 @@ _PATIENCE_TICKS = 100_000
 _LIVELY_TICKS = 2_000_000
 """The thread is taken to hang this long after it was to stir (2 s)."""
 
-_PATIENCE_WITH_SERVER_SECONDS = 5.0
-"""How long a server may take for an answer before that is said; less where leases are short."""
-
-_CONFIRM_TICKS = 1_000_000
-"""For how long it has to look so (1 s): after this process stood still it does for a moment."""
-
-_TRIES_TO_TELL = 3
-"""An event is worded in several ways while a server goes down and comes up. What is said of it anew
-was met so many times in a row."""
-
 _FATAL = (DatabaseCorrupt, DatabaseForeign, DatabaseTooNew)
 """Errors that no waiting mends."""
 
@@ -95,6 +85,7 @@ class Ledger(threading.Thread):
         self._closing = closing
         self._wake_worker = wake_worker
         self._say = say
+        self.trouble = Trouble(say)
         self._inside = inside
         self.ready: SimpleQueue[Claim | None] = SimpleQueue()
         """What was claimed and not started yet, for the slots to take."""
@@ -128,14 +119,7 @@ class Ledger(threading.Thread):
         self.completed = 0
         self.failed = 0
         self._troubles = 0
-        self._told: tuple[type[DatabaseError], str] | None = None
-        """The trouble that people were told of: its kind, and in which words."""
-        self._untold: tuple[tuple[type[DatabaseError], str] | None, int] = (None, 0)
-        """Other words for it, and how often they came in a row."""
-        # Written by the main thread, and cleared by this one:
-        self._is_silent = False
-        """People were told that the server does not answer."""
-        self._silence_seen_ticks: int | None = None
+        """How many tries in a row have failed."""
         self._has_news = False
         self._looks_at_ticks = 0
 
@@ -178,31 +162,12 @@ class Ledger(threading.Thread):
         """Whether its thread has gone round lately, or sleeps and was not to wake yet."""
         return self._clock.ticks() < self._stirs_at_ticks + _LIVELY_TICKS
 
-    @property
-    def is_in_trouble(self) -> bool:
-        """Whether it waits for the database to be well again, and has said so."""
-        return self._told is not None or self._is_silent
-
     def mind_silence(self) -> None:
-        """Says so when the server does not answer, nor lets anything fail: then its thread waits in
-        the midst of a question and can say nothing. To be called every few seconds.
-        """
-        if not self.may_be_cut_off or not self.is_alive() or self.is_in_trouble:
-            return
-        ticks = self._clock.ticks()
-        silent = ticks - self._stirs_at_ticks
-        patience = min(_PATIENCE_WITH_SERVER_SECONDS, self.lease.worker.lease_seconds / 6)
-        if silent < int(patience * 1e6):
-            self._silence_seen_ticks = None
-        elif self._silence_seen_ticks is None:
-            self._silence_seen_ticks = ticks
-        elif ticks - self._silence_seen_ticks >= _CONFIRM_TICKS:
-            self._silence_seen_ticks = None
-            self._is_silent = True
-            self._say(
-                f"the database has not answered for {silent / 1e6:.0f} s; going on with what runs,"
-                " and starting nothing new until it answers"
-            )
+        """Says so when the server does not answer. To be called every few seconds."""
+        if self.may_be_cut_off and self.is_alive():
+            ticks = self._clock.ticks()
+            silent_ticks = ticks - self._stirs_at_ticks
+            self.trouble.mind_silence(ticks, silent_ticks, self.lease.worker.lease_seconds)
 
     @property
     def held(self) -> int:
@@ -430,7 +395,7 @@ class Ledger(threading.Thread):
         self._has_news = False
         self._looks_at_ticks = self._clock.ticks() + _LOOK_TICKS
         outlook = self._storage.outlook(self.lease.worker.id, self._inside)
-        if self._is_silent or (self._told and self._told[0] is DatabaseUnreachable):
+        if self.trouble.ends_with_an_answer:
             self._recover()  # Whether it can be written will be seen.
         if outlook != self.outlook:
             self.outlook = outlook
@@ -497,7 +462,7 @@ class Ledger(threading.Thread):
         """Called while an error is handled: raises it again when no waiting will mend it."""
         if self._giving_up or isinstance(error, _FATAL):
             raise error
-        self._tell(error)
+        self.trouble.met(error)
         seconds = self._seconds_to_retry()
         self._troubles += 1
         self._storage.make_room()
@@ -513,30 +478,6 @@ class Ledger(threading.Thread):
         longest = min(_LONGEST_RETRY_SECONDS, self.lease.worker.lease_seconds / 6)
         return min(longest, 0.1 * 2.0 ** min(self._troubles, 10)) * random.uniform(0.5, 1)
 
-    def _tell(self, error: DatabaseError) -> None:
-        """Says what is wrong, once, and when that has become something else."""
-        kind, words = trouble = type(error), error.message
-        if self._told is not None and self._told[0] is kind:
-            before, times = self._untold
-            self._untold = trouble, (times + 1 if trouble == before else 1)
-            if trouble == self._told or self._untold[1] < _TRIES_TO_TELL:
-                return
-        if kind is not DatabaseUnreachable:
-            self._say(f"{words}; going on as soon as it can be written")
-        elif self._told is not None and self._told[0] is kind:
-            self._say(f"{words}; trying again")
-        else:
-            self._say(f"lost the connection to {words.removeprefix('cannot reach ')}; trying again")
-        self._told, self._untold = trouble, (None, 0)
-
     def _recover(self) -> None:
-        told, was_silent = self._told, self._is_silent
-        self._troubles, self._told = 0, None
-        if was_silent:  # What the main thread says from now on stays.
-            self._is_silent = False
-        if told is not None and told[0] is DatabaseUnreachable:
-            self._say("connected to the database again")
-        elif told is not None:
-            self._say("the database can be written again")
-        elif was_silent:
-            self._say("the database answers again")
+        self._troubles = 0
+        self.trouble.is_over()

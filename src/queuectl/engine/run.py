@@ -106,7 +106,7 @@ def run_worker(
         say=say,
         on_clock_step=worker.ledger.look_again,
         database_gone=lambda: worker.fail(_unusable(workspace.database)),
-        is_told=lambda: worker.ledger.is_in_trouble,
+        is_told=lambda: worker.ledger.trouble.is_known,
     )
     left: dict[tuple[str, ...], int] = {}
     try:

@@ -10,7 +10,7 @@ from queuectl.engine.attempt import Attempt
 from queuectl.engine.closing import Closing
 from queuectl.engine.lease import Lease
 from queuectl.engine.ledger import Ledger
-from queuectl.errors import DatabaseReadOnly, DatabaseUnreachable, DiskFull, WorkerFenced
+from queuectl.errors import DiskFull, WorkerFenced
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import SUCCEEDED, Verdict
@@ -305,32 +305,3 @@ def test_what_could_not_be_written_is_written_at_the_next_try(failures: int) -> 
     assert len(world.late) == len(lengths)
     assert max(world.late) <= PROMISE
     assert world.dozes_after_failures == [1.0] * failures
-
-
-def test_trouble_is_told_of_when_it_changes() -> None:
-    """Once for each kind, and in other words when these last: while a server goes down and comes up
-    there are many of them.
-    """
-    ledger = (world := World(slots=1, lengths=[1.0])).ledger
-    ended, refused, starts = (
-        DatabaseUnreachable(f"cannot reach pg: {why}") for why in ("ended", "refused", "starts")
-    )
-    for error in (ended, refused, ended, starts, starts, refused, refused, ended):
-        ledger._tell(error)
-    assert world.said == ["lost the connection to pg: ended; trying again"]
-    for _ in range(9):
-        ledger._tell(refused)
-    for other in (DatabaseReadOnly("pg takes no writes"), DiskFull("the disk is full"), refused):
-        ledger._tell(other)
-        ledger._tell(other)
-    in_trouble = [ledger.is_in_trouble]
-    ledger._recover()
-    ledger._recover()
-    assert [*in_trouble, ledger.is_in_trouble] == [True, False]
-    assert world.said[1:] == [
-        "cannot reach pg: refused; trying again",
-        "pg takes no writes; going on as soon as it can be written",
-        "the disk is full; going on as soon as it can be written",
-        "lost the connection to pg: refused; trying again",
-        "connected to the database again",
-    ]
