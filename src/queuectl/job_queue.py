@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TypedDict, Unpack
 
-    from queuectl.copied_log import CopiedFollower, CopiedLog, Place
     from queuectl.dead_letter_queue import DeadLetterQueue
     from queuectl.job_logs import JobLogs
+    from queuectl.job_output import JobOutput
     from queuectl.jobs.job import NewJob
     from queuectl.jobs.job_view import Attempt, Job
     from queuectl.storage.job_storage import JobStorage
@@ -150,77 +150,18 @@ class JobQueue:
 
         return JobLogs(self.workspace.logs)
 
-    def copied_log(self, reference: str) -> CopiedLog | None:
-        """The job's log, if it is not all on this machine; None when `logs` has it, or would have."""
-        if not self._storage.keeps_output:
-            return None
-        job = self.get(reference)
-        attempts = self._storage.attempts(job.id)
-        here = self._which_are_here(job.id, attempts, waits=False)
-        if all(here):
-            return None
-        from queuectl.copied_log import CopiedLog
+    @property
+    def output(self) -> JobOutput:
+        """What jobs wrote, wherever they ran."""
+        from queuectl.job_output import JobOutput
 
-        return CopiedLog(self._storage, self.logs, job, attempts, here)
-
-    def output_elsewhere(
-        self, reference: str, *, chosen: int | None = None
-    ) -> builtins.list[Place]:
-        """Where that part of the job's output is that is not in its log on this machine, of all of its
-        attempts or of the `chosen` one, by its place in their list.
-        """
-        copied = self.copied_log(reference)
-        if copied is not None:
-            return copied.places(chosen)
-        if self._storage.keeps_output:
-            return []
-        from queuectl.copied_log import gone
-
-        job = self.get(reference)
-        attempts = self._storage.attempts(job.id)
-        return gone(self.logs, job, attempts if chosen is None else [attempts[chosen]])
-
-    def copied_follower(self, reference: str, *, waits: bool = True) -> CopiedFollower | None:
-        """What follows the job from its first attempt on that is not in the log on this machine; None
-        when there is no such attempt (yet, for someone who `waits` for a log here).
-        """
-        if not self._storage.keeps_output:
-            return None
-        job_id = self.resolve(reference)
-        here = self._which_are_here(job_id, self._storage.attempts(job_id), waits=waits)
-        if all(here):
-            return None
-        from queuectl.copied_log import CopiedFollower
-
-        job = self.get(job_id)
-        return CopiedFollower(
-            self._storage, job, lambda: self._storage.attempts(job_id), here.index(False)
-        )
-
-    def _which_are_here(
-        self, job_id: str, attempts: builtins.list[Attempt], *, waits: bool
-    ) -> builtins.list[bool]:
-        from queuectl.copied_log import is_here
-        from queuectl.processes import host_name
-
-        host, logs = host_name(), self.logs
-        return [is_here(self._storage, logs, host, job_id, a, waits=waits) for a in attempts]
+        return JobOutput(self, self._storage)
 
     def read_log(self, reference: str, *, tail: int | None = None) -> bytes:
         """What is there of the job's log, or its last `tail` lines, wherever the job ran. Raises
         LogNotFound when it has not run.
         """
-        import io
-
-        job_id, logs, out = self.resolve(reference), self.logs, io.BytesIO()
-        copied = self.copied_log(job_id)
-        if copied is None:
-            logs.copy(job_id, out, 0 if tail is None else logs.tail_start(job_id, tail))
-        elif tail is None:
-            copied.copy(out)
-        else:
-            return copied.tail(tail)
-        return out.getvalue()
+        return self.output.read(reference, tail=tail)
 
     # ---- putting jobs in
 

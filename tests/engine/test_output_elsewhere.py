@@ -144,9 +144,9 @@ def test_a_reader_that_falls_behind_is_told_what_it_missed(sandbox: Sandbox) -> 
     """
     job = sandbox.enqueue(f"echo early; {_UNTIL_GO}; seq 1 300000")
     worker = far_worker(sandbox)
-    wait_until(lambda: sandbox.queue.copied_log(job) and b"early\n" in logs(sandbox, job)[0])
+    wait_until(lambda: sandbox.queue.output.copied(job) and b"early\n" in logs(sandbox, job)[0])
     out = Taken()
-    follower = sandbox.queue.copied_follower(job)
+    follower = sandbox.queue.output.follower(job)
     assert follower
     follower.look(out)
     sandbox.touch("go")
@@ -182,7 +182,9 @@ def test_all_output_is_there_when_asked_for(sandbox: Sandbox, limit: int) -> Non
     """With log_store = database all of it, also of what was cut in the middle while it ran."""
     job = sandbox.enqueue(f"seq 1 200000; {_UNTIL_GO}; seq 200001 400000; echo the end")
     worker = far_worker(sandbox, log_store="database", log_max_bytes=limit)
-    wait_until(lambda: sandbox.queue.copied_log(job) and logs(sandbox, job)[0].count(b"\n") > 999)
+    wait_until(
+        lambda: sandbox.queue.output.copied(job) and logs(sandbox, job)[0].count(b"\n") > 999
+    )
     sandbox.touch("go")
     sandbox.wait_state(job, "completed")
     text, _ = logs(sandbox, job)
@@ -267,7 +269,7 @@ def test_a_command_that_empties_its_log(sandbox: Sandbox) -> None:
     """What it wrote since is there, and what it wrote before is not."""
     job = sandbox.enqueue(f"echo before; {_UNTIL_GO}; echo after > /dev/stdout; echo more")
     worker = far_worker(sandbox)
-    wait_until(lambda: sandbox.queue.copied_log(job) and b"before\n" in logs(sandbox, job)[0])
+    wait_until(lambda: sandbox.queue.output.copied(job) and b"before\n" in logs(sandbox, job)[0])
     sandbox.touch("go")
     sandbox.wait_state(job, "completed")
     lines = logs(sandbox, job)[0].splitlines()
@@ -279,7 +281,7 @@ def test_what_a_lost_worker_had_copied_stays(sandbox: Sandbox) -> None:
     """After kill -9 the output is there as of the last step, closed by the line of its rescue."""
     job = sandbox.enqueue(f"echo out; {_UNTIL_GO}", on_lost="hold")
     worker = far_worker(sandbox, lease_seconds=2)
-    wait_until(lambda: sandbox.queue.copied_log(job) and b"out\n" in logs(sandbox, job)[0])
+    wait_until(lambda: sandbox.queue.output.copied(job) and b"out\n" in logs(sandbox, job)[0])
     worker.kill()
     rescuer = sandbox.start_worker()
     sandbox.wait_state(job, "dead", seconds=60)
@@ -298,7 +300,7 @@ def test_the_copy_catches_up_with_a_server_that_was_away(sandbox: Sandbox, serve
     )
     worker = far_worker(sandbox, log_store="database")
     wait_until((sandbox.folder / "begun").exists)
-    wait_until(lambda: sandbox.queue.copied_log(job) and b"begun\n" in logs(sandbox, job)[0])
+    wait_until(lambda: sandbox.queue.output.copied(job) and b"begun\n" in logs(sandbox, job)[0])
     sandbox.close_queue()
     server.stop()
     sandbox.touch("go")
@@ -458,7 +460,9 @@ def test_a_folder_that_is_not_utf8_keeps_nothing_from_its_worker(sandbox: Sandbo
     ids = [sandbox.enqueue("echo out"), sandbox.enqueue(f"echo begun; {_UNTIL_GO}")]
     odd = on_far(sandbox) | {"QUEUECTL_HOME": f"{sandbox.folder}/home \udcff"}
     worker = sandbox.start_worker("--drain", program=[*_FAR, "worker-start"], env=odd, ready=False)
-    wait_until(lambda: sandbox.queue.copied_log(ids[1]) and b"begun\n" in logs(sandbox, ids[1])[0])
+    wait_until(
+        lambda: sandbox.queue.output.copied(ids[1]) and b"begun\n" in logs(sandbox, ids[1])[0]
+    )
     there = subprocess.run(
         [*_FAR, "logs", ids[1]], env={**sandbox.environ, **odd}, capture_output=True, check=True
     )
@@ -483,7 +487,7 @@ def test_output_that_cannot_be_copied_keeps_no_outcome_up(sandbox: Sandbox) -> N
     ids = [sandbox.enqueue(f"echo {n}") for n in range(3)]
     long = sandbox.enqueue(f"touch begun; echo begun; {_UNTIL_GO}; echo more and more")
     worker = far_worker(sandbox)
-    wait_until(lambda: sandbox.queue.copied_log(long) and b"begun\n" in logs(sandbox, long)[0])
+    wait_until(lambda: sandbox.queue.output.copied(long) and b"begun\n" in logs(sandbox, long)[0])
     sandbox.close_queue()
     refuse = f"ALTER TABLE {schema}.output ADD CONSTRAINT refused CHECK (false) NOT VALID"
     postgres.needed().sql(refuse)

@@ -61,11 +61,11 @@ def _run(context: Context) -> Result:
         return _follow(context, queue, job_id, tail)
     attempts = queue.attempts(job_id)
     chosen = None if number is None else _latest(job_id, attempts, number)
-    copied = queue.copied_log(job_id)
+    copied = queue.output.copied(job_id)
     logs = queue.logs
     if copied is None:
         _check_place(logs.path(job_id), job_id, attempts)
-    places = queue.output_elsewhere(job_id, chosen=chosen)
+    places = queue.output.elsewhere(job_id, chosen=chosen)
     for place in places:
         context.note(told(place, logs.path(job_id)))
     if copied is not None:
@@ -155,7 +155,7 @@ def _follow(context: Context, queue: JobQueue, job_id: str, tail: int | None) ->
     job = queue.get(job_id)
     if job.state not in FINISHED:
         context.note_missing_workers(queue, [job.requires])
-    elsewhere = queue.copied_follower(job_id)
+    elsewhere = queue.output.follower(job_id)
 
     def is_finished() -> bool:
         return queue.get(job_id).state in FINISHED
@@ -164,7 +164,7 @@ def _follow(context: Context, queue: JobQueue, job_id: str, tail: int | None) ->
         nonlocal elsewhere
         # Asked first: where the last attempt ran is known when the job has finished.
         finished = is_finished()
-        elsewhere = queue.copied_follower(job_id, waits=not finished)
+        elsewhere = queue.output.follower(job_id, waits=not finished)
         return finished or elsewhere is not None
 
     out = _stdout()
@@ -177,7 +177,7 @@ def _follow(context: Context, queue: JobQueue, job_id: str, tail: int | None) ->
         except LogNotFound:
             if elsewhere is None:
                 raise
-    elif (copied := queue.copied_log(job_id)) is not None:
+    elif (copied := queue.output.copied(job_id)) is not None:
         # What is before that part; of the end, as much as is wanted, when that is known.
         before = out if tail is None else io.BytesIO()
         for at in range(elsewhere.at):
@@ -202,7 +202,7 @@ class _Writer:
 def note_places(context: Context, queue: JobQueue, job_id: str) -> None:
     """Says where the output of a job is that is not in its log on this machine."""
     here = queue.logs.path(job_id)
-    for place in queue.output_elsewhere(job_id):
+    for place in queue.output.elsewhere(job_id):
         context.note(told(place, here))
 
 

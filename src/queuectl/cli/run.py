@@ -103,7 +103,7 @@ def _stream(context: Context, queue: JobQueue, job_id: str) -> None:
     def is_over_here() -> bool:
         nonlocal elsewhere
         finished = not (out.is_in_doubt and out.ask()) and is_finished()
-        elsewhere = queue.copied_follower(job_id, waits=not finished)
+        elsewhere = queue.output.follower(job_id, waits=not finished)
         return finished or elsewhere is not None
 
     try:

@@ -225,11 +225,11 @@ def last_output(queue: JobQueue, job_id: str) -> LastOutput:
 
     logs = queue.logs
     where = here = logs.path(job_id)
-    places = queue.output_elsewhere(job_id)
+    places = queue.output.elsewhere(job_id)
     remarks = [told(place, here) for place in places if place.path is None]
     is_whole = all(place.is_whole for place in places)
     try:
-        copied = queue.copied_log(job_id)
+        copied = queue.output.copied(job_id)
         if copied is not None:
             found = [f"{place.path} on {place.host}" for place in places if place.path is not None]
             where = ", ".join(found) or "its log"
