@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from queuectl.engine.maintenance import EVERY_SECONDS_REMOTE
 from queuectl.storage import open_worker_storage
 from queuectl.storage.records import NewWorker
 from queuectl.workspace import Workspace
@@ -40,6 +38,10 @@ def server() -> Iterator[Server]:
     yield server
     if not server.is_running:
         server.start()
+
+
+def _schema(location: str) -> str:
+    return location.rpartition("schema=")[2]
 
 
 def lose(server: Server, how: str) -> None:
@@ -81,7 +83,9 @@ def test_an_idle_worker_finds_its_server_again(sandbox: Sandbox, server: Server,
     lose(server, how)
     worker.wait_for(_BACK)
     sandbox.wait_state(sandbox.enqueue("true"), "completed")
-    time.sleep(EVERY_SECONDS_REMOTE + 0.5)  # Who looks after other workers has noticed it, too.
+    looks = f"""SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+                AND query LIKE '%"{_schema(sandbox.location)}".workers ORDER BY%'"""
+    wait_until(lambda: server.sql(looks) == [(1,)], "who looks after other workers is back, too")
     assert worker.stop() == 0
     assert worker.said.count(_LOST) == worker.said.count(_BACK) == 1
     assert worker.said.count(_TRYING) == 1
@@ -149,15 +153,17 @@ def test_a_server_that_answers_no_more_is_told_of(sandbox: Sandbox, proxy: Proxy
 
 
 def test_a_worker_with_nothing_to_do_tells_of_a_silent_server(
-    sandbox: Sandbox, proxy: Proxy
+    sandbox: Sandbox, proxy: Proxy, server: Server
 ) -> None:
     """Also while it idles, and in the background, in its log."""
     env = through(proxy, lease_seconds=6)
     worker = sandbox.run("worker-start", "--background", env=env)
     assert worker.returncode == 0, worker
     log = Path(Workspace(proxy.url).folder) / "queuectl.log"
+    idles = f"SELECT bool_and(waiting) FROM {_schema(sandbox.location)}.workers"
+    url = sandbox.location.partition("&schema=")[0]
     for _ in range(2):
-        time.sleep(1)  # It idles by now.
+        wait_until(lambda: server.sql(idles, url) == [(True,)], "it idles")
         proxy.swallow()
         wait_until(lambda: log.read_text().count(_SILENT) > log.read_text().count(_ANSWERS))
         proxy.pass_on()
