@@ -106,6 +106,7 @@ class Ledger(threading.Thread):
         self.may_be_cut_off = storage.spans_machines
         """The database may be out of reach here while workers elsewhere go on."""
         # One step to read or write, by whatever thread:
+        self._worth_a_claim = True
         self._giving_up = False
         self._moved_ticks = 0
         # Written by this thread alone:
@@ -135,7 +136,7 @@ class Ledger(threading.Thread):
             self._held -= 1
             self._ended.append(attempt)
             self._pace.ended(attempt.seconds)
-            wake = self._resting or (self._gathering and not self._is_stocked())
+            wake = self._resting or (self._gathering and not self._may_gather())
             if wake:
                 self._resting = self._gathering = False
         if wake:
@@ -241,17 +242,17 @@ class Ledger(threading.Thread):
 
     def _serve(self) -> bool:
         """Works until closed (true) or given up for lost (false)."""
-        worth_a_claim = True
+        self._worth_a_claim = True
         while True:
             try:
                 ended, returned, wanted, is_last = self._next_batch()
-                if ended or returned or (wanted and worth_a_claim):
+                if ended or returned or (wanted and self._worth_a_claim):
                     claimed = self._write(self._settlements_of(ended), returned, wanted)
                     if wanted:
                         # Fewer than wanted: there are no more, until something changes.
-                        worth_a_claim = claimed == wanted
+                        self._worth_a_claim = claimed == wanted
                     if self._watch.changed():
-                        worth_a_claim = self._has_news = True
+                        self._worth_a_claim = self._has_news = True
                     if self._has_news and self._clock.ticks() >= self._looks_at_ticks:
                         self._look_around()
                     self._gather()
@@ -259,7 +260,7 @@ class Ledger(threading.Thread):
                     self._return_untaken()
                     return True
                 else:
-                    worth_a_claim = self._rest(wanted)
+                    self._worth_a_claim = self._rest(wanted)
                 self._keep_lease()
             except WorkerFenced:
                 self._recover()  # That is an answer.
@@ -355,14 +356,18 @@ class Ledger(threading.Thread):
     def _gather(self) -> None:
         """Lets some outcomes come together, unless a slot would have to wait for that."""
         with self._lock:
-            if self._asked_to_close or not self._is_stocked():
+            if self._asked_to_close or not self._may_gather():
                 return
             self._gathering = True
         self._watch.doze(self._pace.gather_seconds())
         self._gathering = False
 
-    def _is_stocked(self) -> bool:
-        """Whether no slot will have to wait for a claim within the next few milliseconds."""
+    def _may_gather(self) -> bool:
+        """Whether no slot will have to wait for a claim within the next few milliseconds; where there
+        is nothing to claim, whether all of them are busy.
+        """
+        if not self._worth_a_claim:
+            return self._held >= self._slots
         return self._held > self._slots + self._pace.ahead() // 4
 
     def _rest(self, wanted: int) -> bool:

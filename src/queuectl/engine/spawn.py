@@ -31,6 +31,9 @@ _CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 # Room for the C library's own structures, whatever its version: glibc needs 80, 336 and 128 bytes.
 _ROOM = 1024
 
+_MOST_KNOWN = 512
+"""How many ways of starting a process are kept, 2 KiB each."""
+
 _POSIX_SPAWN_SETPGROUP = 0x02
 _POSIX_SPAWN_SETSIGDEF = 0x04
 _POSIX_SPAWN_SETSIGMASK = 0x08
@@ -83,12 +86,40 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
     quick.posix_spawnattr_setsigdefault(attributes, defaults)
     quick.posix_spawnattr_setsigmask(attributes, none)
 
+    class Actions:
+        """What a new process does before it becomes its program."""
+
+        __slots__ = ("_destroy", "room")
+
+        def __init__(self, folder: bytes, stdin: int, output: int) -> None:
+            self.room = create_string_buffer(_ROOM)
+            self._destroy = destroy
+            begin(self.room)
+            duplicate(self.room, stdin, 0)
+            duplicate(self.room, output, 1)
+            duplicate(self.room, output, 2)
+            # Last: a folder can keep it waiting for long, and until it has become its program it is
+            # known as the job's by its output alone.
+            change_folder(self.room, folder)
+
+        def __del__(self) -> None:
+            self._destroy(self.room)
+
+    # Jobs of a folder have the same few numbers for their output again and again. The C library
+    # only reads them, so that all threads can share them.
+    known: dict[tuple[bytes, int, int], Actions] = {}
+
+    def actions_for(place: tuple[bytes, int, int]) -> Actions:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()  # What is in use is kept by those who use it.
+        actions = known[place] = Actions(*place)
+        return actions
+
     class Room(threading.local):
         """What each thread needs, made once: of the environment only the last few places change."""
 
         def __init__(self) -> None:
             self.pid = c_int()
-            self.actions = create_string_buffer(_ROOM)
             self.environ = (c_char_p * 0)()
 
     room = Room()
@@ -101,29 +132,21 @@ def _through_ctypes(shared: Sequence[bytes]) -> Spawn:
         stdin: int,
         output: int,
     ) -> int:
-        pid, actions, environ = room.pid, room.actions, room.environ
+        pid, environ = room.pid, room.environ
         if len(environ) != len(shared) + len(more) + 1:
             environ = room.environ = (c_char_p * (len(shared) + len(more) + 1))(*shared)
-        for place, variable in enumerate(more, len(shared)):
-            environ[place] = variable
-        begin(actions)
-        try:
-            duplicate(actions, stdin, 0)
-            duplicate(actions, output, 1)
-            duplicate(actions, output, 2)
-            # Last: a folder can keep it waiting for long, and until it has become its program it is
-            # known as the job's by its output alone.
-            change_folder(actions, folder)
-            error = (spawn if b"/" in program else spawn_on_path)(
-                byref(pid),
-                program,
-                actions,
-                attributes,
-                (c_char_p * (len(words) + 1))(*words),
-                environ,
-            )
-        finally:
-            destroy(actions)
+        for position, variable in enumerate(more, len(shared)):
+            environ[position] = variable
+        place = (folder, stdin, output)
+        actions = known.get(place) or actions_for(place)
+        error = (spawn if b"/" in program else spawn_on_path)(
+            byref(pid),
+            program,
+            actions.room,
+            attributes,
+            (c_char_p * (len(words) + 1))(*words),
+            environ,
+        )
         if error:
             raise OSError(error, os.strerror(error))
         return pid.value
