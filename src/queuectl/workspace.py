@@ -218,7 +218,7 @@ def _url_in(config: str) -> str | None:
 
 def _folder_of(database: str) -> str:
     """This machine's folder for a queue on a server."""
-    from hashlib import sha256
+    from zlib import crc32  # A cryptographic one takes ten times as long to load.
 
     from queuectl.location import readable
 
@@ -226,7 +226,7 @@ def _folder_of(database: str) -> str:
     if not home:
         state = os.environ.get("XDG_STATE_HOME") or os.path.join("~", ".local", "state")
         home = os.path.join(os.path.expanduser(state), "queuectl")
-    name = f"{readable(database)}-{sha256(database.encode()).hexdigest()[:10]}"
+    name = f"{readable(database)}-{crc32(database.encode()):08x}"
     return os.path.join(os.path.abspath(home), name)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from queuectl.errors import DatabaseUnreachable
+from queuectl.errors import DatabaseBusy, DatabaseUnreachable
 from queuectl.storage.postgres import sql
 from queuectl.storage.postgres.front import HEAD, bounds
+from queuectl.storage.postgres.planned import Planned
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from queuectl.storage.records import Exchange
 from tests import postgres
@@ -93,11 +94,12 @@ def test_an_exchange_that_waits_for_a_running_job_holds_no_waiting_one(
 
 
 @pytest.mark.parametrize("said_of", ["none", "all dead", "many"])
+@pytest.mark.parametrize("sent", ["as text", "planned once"])
 def test_the_plans_do_not_depend_on_statistics(
-    pair: Pair, work: PostgresWorkerStorage, database: Database, said_of: str
+    pair: Pair, work: PostgresWorkerStorage, database: Database, said_of: str, sent: str
 ) -> None:
     """However wrong these are, a claim goes along the index of ready jobs and stops, and a settlement
-    looks each of its jobs up.
+    looks each of its jobs up: through a pooler, and in a session of its own.
     """
     pair.enqueue(*(f"{n}" for n in range(2_000)))
     lies = {"none": (0, 0), "all dead": (10_000, 0), "many": (10, 1_000_000)}
@@ -111,7 +113,11 @@ def test_the_plans_do_not_depend_on_statistics(
     values = {"wanted": 5, "worker_id": "w", "epoch": 0, "now": 1, "token": 1, "told": "[]"}
     values |= bounds(HEAD)
 
-    def plan(query: str) -> str:
+    def plan(statement: Planned) -> str:
+        query = statement.query
+        if sent == "planned once":
+            work._db.execute(statement.definition)
+            query = statement.call
         return "\n".join(line for (line,) in work._db.fetch(f"EXPLAIN {query}", values))
 
     claim = plan(sql.CLAIM_WITHOUT_TAGS)
@@ -124,6 +130,35 @@ def test_the_plans_do_not_depend_on_statistics(
     assert not any(way in settle for way in ("Seq Scan on jobs", "Hash Join", "Merge Join"))
 
 
+def test_a_new_session_is_told_the_plans_anew(pair: Pair, work: PostgresWorkerStorage) -> None:
+    """What is planned once is known to one session: after the connection was lost it is said again."""
+    pair.enqueue("a", "b")
+    [first] = work.exchange("w", [], 1).claims
+    work._db.close()
+    [second] = work.exchange("w", [pair.settlement(first)], 1).claims
+    assert ids_of([first, second]) == ["a", "b"]
+    assert work._db.fetch("SELECT count(*) > 0 FROM pg_prepared_statements") == [(True,)]
+
+
+def test_a_pooler_that_was_not_known_for_one_costs_one_exchange(
+    pair: Pair, work: PostgresWorkerStorage
+) -> None:
+    """It answers in the server's name, and hands the next transaction to another session, which knows no
+    plans. That changes nothing, and from then on everything is sent as text.
+    """
+    pair.enqueue("a", "b")
+    [first] = work.exchange("w", [], 1).claims
+    work._db.execute("DEALLOCATE ALL")
+    with pytest.raises(DatabaseBusy, match="pooler"):
+        work.exchange("w", [pair.settlement(first)], 1)
+    assert (pair.state("a"), pair.state("b")) == ("processing", "pending")
+    [second] = work.exchange("w", [pair.settlement(first)], 1).claims
+    assert (pair.state("a"), second.id) == ("completed", "b")
+    work._db.execute("DEALLOCATE ALL")
+    assert work.outlook("w").unfinished
+    assert work.exchange("w", [pair.settlement(second)], 1) == Exchange([], [])
+
+
 @pytest.mark.parametrize("found_by", ["exchange", "outlook", "unregister"])
 def test_a_claim_whose_answer_was_lost_is_returned(
     pair: Pair, work: PostgresWorkerStorage, monkeypatch: pytest.MonkeyPatch, found_by: str
@@ -133,14 +168,14 @@ def test_a_claim_whose_answer_was_lost_is_returned(
     """
     pair.register("other")
     pair.enqueue("a", "b")
-    fetch = work._db.fetch
+    fetch = work._db.fetch_planned
 
-    def lose_the_answer(query: str, values: Any = None) -> list[tuple[Any, ...]]:
-        fetch(query, values)
+    def lose_the_answer(statements: Any, values: Any) -> list[tuple[Any, ...]]:
+        fetch(statements, values)
         work._db.close()
         raise DatabaseUnreachable("the network is gone")
 
-    monkeypatch.setattr(work._db, "fetch", lose_the_answer)
+    monkeypatch.setattr(work._db, "fetch_planned", lose_the_answer)
     with pytest.raises(DatabaseUnreachable):
         work.exchange("w", [], 1)
     monkeypatch.undo()
@@ -165,10 +200,11 @@ def test_a_claim_that_was_on_its_way_when_it_was_looked_for_does_nothing(
     pair.enqueue("a")
     late: list[threading.Thread] = []
 
-    def send_and_be_cut_off(query: str, values: Any) -> list[tuple[Any, ...]]:
+    def send_and_be_cut_off(statements: list[Planned], values: Any) -> list[tuple[Any, ...]]:
         def server_has_it() -> None:
             db = psycopg2.connect(database.location)
             db.autocommit = True
+            query = "; ".join(statement.query for statement in statements)
             db.cursor().execute(f"SET LOCAL search_path = queuectl; {query}", values)
             db.close()
 
@@ -176,7 +212,7 @@ def test_a_claim_that_was_on_its_way_when_it_was_looked_for_does_nothing(
         raise DatabaseUnreachable("the network is gone")
 
     with transaction(database, "LOCK TABLE jobs IN SHARE ROW EXCLUSIVE MODE"):
-        monkeypatch.setattr(work._db, "fetch", send_and_be_cut_off)
+        monkeypatch.setattr(work._db, "fetch_planned", send_and_be_cut_off)
         with pytest.raises(DatabaseUnreachable):
             work.exchange("w", [], 1)
         monkeypatch.undo()

@@ -12,6 +12,7 @@ import pytest
 from queuectl.errors import DatabaseUnreachable
 from queuectl.storage.postgres import front, sql
 from queuectl.storage.postgres.front import HEAD, bounds, place
+from queuectl.storage.postgres.planned import Planned
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from tests import postgres
 from tests.contract.support import Database, Pair, ids_of, new_job
@@ -84,10 +85,10 @@ def test_while_one_walks_the_others_do_not(
     assert isinstance(work, PostgresWorkerStorage)
     ask = work._ask
 
-    def ask_slowly(query: str, values: dict[str, Any]) -> Any:
+    def ask_slowly(statements: list[Planned], values: dict[str, Any]) -> Any:
         other.exchange("v", [], 0)  # It hears of the front.
         assert ids_of(other.exchange("v", [], 1).claims) == ["b"]
-        return ask(query, values)
+        return ask(statements, values)
 
     monkeypatch.setattr(work, "_ask", ask_slowly)
     assert ids_of(pair.claim("w")) == ["urgent"]
@@ -123,9 +124,9 @@ def test_a_claim_from_the_front_touches_few_pages(pair: Pair, database: Database
             pair.work.exchange("w", [pair.settlement(claim) for claim in claims], 0)
         pair.enqueue("last")
         [[seq]] = pair_sql(database, "SELECT seq FROM jobs")
-        for query in (sql.CLAIM_WITHOUT_TAGS, sql.OUTLOOK_WITHOUT_TAGS):
-            walked = pages(database, query, HEAD)
-            assert pages(database, query, place(0, int(str(seq)))) < walked / 2
+        for statement in (sql.CLAIM_WITHOUT_TAGS, sql.OUTLOOK_WITHOUT_TAGS):
+            walked = pages(database, statement, HEAD)
+            assert pages(database, statement, place(0, int(str(seq)))) < walked / 2
     finally:
         reader.close()
 
@@ -135,7 +136,7 @@ def pair_sql(database: Database, statement: str) -> list[tuple[object, ...]]:
     return postgres.needed().sql(f"SET search_path = queuectl; {statement}", database.location)
 
 
-def pages(database: Database, query: str, where: int) -> int:
+def pages(database: Database, statement: Planned, where: int) -> int:
     """How many pages a statement touches that begins at a place; what it does is undone."""
     db = psycopg2.connect(database.location)
     try:
@@ -149,7 +150,7 @@ def pages(database: Database, query: str, where: int) -> int:
             "inside": None,
             **bounds(where),
         }
-        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.query}"
         cursor.execute(f"SET search_path = queuectl; {explained}", values)
         row = cursor.fetchone()
         assert row is not None
@@ -170,13 +171,13 @@ def test_trouble_in_the_second_look_takes_nothing_back(
     work = pair.work
     assert isinstance(work, PostgresWorkerStorage)
     ask = work._ask
-    asked: list[str] = []
+    asked: list[list[Planned]] = []
 
-    def ask_once(query: str, values: dict[str, Any]) -> Any:
-        asked.append(query)
+    def ask_once(statements: list[Planned], values: dict[str, Any]) -> Any:
+        asked.append(statements)
         if len(asked) > 1:
             raise DatabaseUnreachable("the network is gone")
-        return ask(query, values)
+        return ask(statements, values)
 
     monkeypatch.setattr(work, "_ask", ask_once)
     exchange = work.exchange("w", [pair.settlement(claim) for claim in claims], 1)

@@ -77,7 +77,11 @@ def _start(context: Context) -> Result:
     tags = None if args.host_tag is None else checked("--host-tag", ",".join(args.host_tag))
     if args.background and sys.platform != "win32":
         _leave_job()
-    workspace = _ensure_queue(context)
+    workspace = context.workspace()
+    # To ask a server would cost a connection: a worker that finds none there says so by itself.
+    if not workspace.is_remote or args.background:
+        _ensure_queue(context, workspace)
+    workspace.make_folder()
     orders = Orders(
         slots=1 if args.use_processes else count,
         drain=args.drain,
@@ -103,7 +107,12 @@ def _start(context: Context) -> Result:
 
             try:
                 tally = run_worker(
-                    workspace, orders, say=tell, on_ready=ready, on_ended=_ended_line(tell, context)
+                    workspace,
+                    orders,
+                    say=tell,
+                    make_queue=lambda: _ensure_queue(context, workspace),
+                    on_ready=ready,
+                    on_ended=_ended_line(tell, context),
                 )
                 done = counted(tally.completed, "run")
                 tell(f"worker stopped: {done} succeeded, {tally.failed:,} failed")
@@ -197,16 +206,14 @@ def _poll_seconds(text: str | None) -> float | None:
     return seconds
 
 
-def _ensure_queue(context: Context) -> Workspace:
-    """The queue to work on, made if there is none."""
-    workspace = context.workspace()
+def _ensure_queue(context: Context, workspace: Workspace) -> None:
+    """Makes the queue if there is none."""
     if not workspace.exists:
         from queuectl.job_queue import JobQueue
 
         with JobQueue(workspace, create=True) as queue:
             if queue.created:
                 context.note(f"Made a new queue: {visible(workspace.database)}")
-    return workspace.make_folder()
 
 
 def _ended_line(say: Callable[[str], None], context: Context) -> OnEnded | None:

@@ -8,7 +8,6 @@ transaction; where it is not, the outcome goes to the ledger when the copy is co
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import threading
@@ -137,6 +136,8 @@ class Copier(threading.Thread):
                 self._copy()
             except PASSING:  # The ledger, which meets them too, says so.
                 self._wake.set()
+                import random  # Rarely needed, and slow to load.
+
                 # Not all at once: a server that comes back has hundreds of workers waiting for it.
                 self._asked_to_close.wait(_RETRY_SECONDS * random.uniform(1, 2))
             except Exception as error:  # noqa: BLE001 - no outcome may wait for a thread that is gone

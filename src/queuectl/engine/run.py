@@ -17,7 +17,13 @@ from queuectl.engine.ledger import Ledger
 from queuectl.engine.maintenance import EVERY_SECONDS, Maintenance
 from queuectl.engine.rescue import Patience, rescue_lost
 from queuectl.engine.worker import Worker
-from queuectl.errors import DatabaseError, EnvironmentFault, QueuectlError, WorkerFenced
+from queuectl.errors import (
+    DatabaseError,
+    EnvironmentFault,
+    QueuectlError,
+    QueueNotFound,
+    WorkerFenced,
+)
 from queuectl.job_logs import JobLogs
 from queuectl.jobs.tags import unpacked
 from queuectl.storage import open_worker_storage
@@ -77,13 +83,14 @@ def run_worker(
     orders: Orders,
     *,
     say: Callable[[str], None],
+    make_queue: Callable[[], None] = lambda: None,
     on_ready: Callable[[str], None] = lambda name: None,
     on_ended: OnEnded | None = None,
 ) -> Tally:
     """Runs a worker in this thread, which must be the main one, until it is told to stop or, as a
     drain, until all is done.
 
-    `say` gets remarks for people, `on_ready` is called with the worker's name once it is
+    `say` gets remarks for people, `make_queue` is called where there is none, `on_ready` is called with the worker's name once it is
     registered. Raises the QueuectlError that kept it from going on.
     """
     _require_utf8()
@@ -91,7 +98,11 @@ def run_worker(
     config = workspace.load_config()
     JobLogs(workspace.logs).ensure_folder()
     me = processes.this_process()
-    storage = open_worker_storage(workspace.location)
+    try:
+        storage = open_worker_storage(workspace.location)
+    except QueueNotFound:
+        make_queue()
+        storage = open_worker_storage(workspace.location)
     clock = storage.clock
     _rescue_first(workspace, storage, config, clock, me, say)
     worker = _assemble(workspace, orders, storage, config, clock, me, say, on_ended)

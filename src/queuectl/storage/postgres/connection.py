@@ -1,15 +1,13 @@
 """Talking to PostgreSQL: connecting, again when that was lost, and its errors in our own words.
 
-Nothing is kept in the session: each transaction says itself where its tables are and that its commit
-has to be on the disk. So a pooler may hand every transaction to another session.
+Nothing is kept in the session but plans: each transaction says itself where its tables are and that its
+commit has to be on the disk. So a pooler may hand every transaction to another session; there are no
+plans then.
 """
 
 from __future__ import annotations
 
 import re
-
-import psycopg2
-import psycopg2.errors
 
 from queuectl.errors import (
     DatabaseBusy,
@@ -25,6 +23,7 @@ from queuectl.errors import (
 from queuectl.location import SCHEMA, Url, identity
 from queuectl.storage.postgres import migrate
 from queuectl.storage.postgres.clock import DatabaseClock
+from queuectl.storage.postgres.driver import psycopg2
 from queuectl.text import visible
 
 TYPE_CHECKING = False
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.storage.postgres.copying import Lines
+    from queuectl.storage.postgres.planned import Planned
 
     Values = Sequence[Any] | Mapping[str, Any] | None
 
@@ -58,6 +58,8 @@ _PINNED = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
+    # What is planned once may not be planned anew for some of its parameters.
+    "plan_cache_mode": "force_generic_plan",
 }
 """For who takes a few jobs out of many, again and again: the indexes are used whatever the statistics
 say, which are wrong as often as a table that fills and empties is looked at. Where there is no
@@ -130,6 +132,8 @@ class Connection:
         """As whom the server knows us."""
         self.created = False
         """The queue was made by this connection."""
+        self._planned: set[str] = set()
+        """The statements that the session knows."""
         self.made = 0
         """How many times it was made: what belongs to a session has to be set up anew each time."""
         self.fresh_counter: int | None = None
@@ -144,6 +148,7 @@ class Connection:
         try:
             db.autocommit = True  # psycopg2 would begin transactions by itself.
             self._db = db
+            self._planned.clear()
             self.role = db.info.user
             self.created = migrate.bring_up_to_date(self, create=create)
             self._get_to_know()
@@ -159,7 +164,7 @@ class Connection:
         [(now, pid)] = self.fetch(query)
         self.clock.learn(now, asked_ticks)
         # A pooler answers our connection request in its own name.
-        self.is_pooled = pid != self._db.info.backend_pid
+        self.is_pooled = self.is_pooled or pid != self._db.info.backend_pid
 
     def close(self) -> None:
         """Ends the connection."""
@@ -176,6 +181,18 @@ class Connection:
         """The first row of a query."""
         with self._translated(), self._run(query, values) as cursor:
             return cursor.fetchone()
+
+    def fetch_planned(self, statements: Sequence[Planned], values: Values) -> list[tuple[Any, ...]]:
+        """All rows of the last of these statements, in one round trip once the session knows them."""
+        self._ready()
+        if self.is_pooled:
+            return self.fetch("; ".join(each.query for each in statements), values)
+        for each in statements:
+            if each.name not in self._planned:
+                # For itself: it stays known, even if what comes with it fails.
+                self.execute(each.definition)
+                self._planned.add(each.name)
+        return self.fetch("; ".join(each.call for each in statements), values)
 
     def look(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of a query that is asked all the time: it names its tables with their `{schema}`, and
@@ -315,6 +332,12 @@ class Connection:
             return DiskFull(
                 f"{self.shown}: the disk of the database server is full; nothing was changed",
                 hint="Make room on the server's disk, then try again.",
+            )
+        if code == "26000":
+            # It knew the statement: this is another session.
+            self.is_pooled = True
+            return DatabaseBusy(
+                f"{self.shown}: a pooler hands out its sessions in turn", hint="Try again."
             )
         if code == "40P01":
             return DatabaseBusy(

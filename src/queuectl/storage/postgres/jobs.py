@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import psycopg2.errors
-
 from queuectl.errors import CouldNotDo
 from queuectl.jobs.lifecycle import FINISHED, State, may, sources
 from queuectl.jobs.limits import QUEUE
@@ -11,6 +9,7 @@ from queuectl.location import shareable
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
 from queuectl.storage.postgres.connection import Connection, quote
+from queuectl.storage.postgres.driver import psycopg2
 from queuectl.text import typed
 
 TYPE_CHECKING = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from queuectl.jobs.lifecycle import FINISHED, State, sources
 from queuectl.jobs.limits import QUEUE
 from queuectl.storage.postgres.connection import NOW
+from queuectl.storage.postgres.planned import Planned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,12 +180,31 @@ def _met(tags: str) -> str:
     return f"(requires = '' OR string_to_array(requires, ',') <@ string_to_array({tags}, ','))"
 
 
-PROMOTE_DUE = """
-UPDATE jobs SET next_run_at = NULL
-WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_run_at
-              LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-AND EXISTS (SELECT 1 FROM workers WHERE id = %(worker_id)s AND fenced_at IS NULL)
-"""
+_TYPES = {
+    "told": "json",
+    "wanted": "bigint",
+    "token": "bigint",
+    "worker_id": "text",
+    "epoch": "bigint",
+    "tags": "text",
+    "now": "bigint",
+    "most": "bigint",
+    "from_rank": "integer",
+    "from_seq": "bigint",
+    "inside": "text",
+}
+"""Those of the parameters of what is planned once."""
+
+PROMOTE_DUE = Planned(
+    "promote_due",
+    """
+    UPDATE jobs SET next_run_at = NULL
+    WHERE seq IN (SELECT seq FROM jobs WHERE next_run_at <= %(now)s ORDER BY next_run_at
+                  LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+    AND EXISTS (SELECT 1 FROM workers WHERE id = %(worker_id)s AND fenced_at IS NULL)
+    """,
+    _TYPES,
+)
 
 # A shared lock on the worker's row, so that a fence waits for what is under way, and what comes
 # after the fence sees it.
@@ -313,10 +333,14 @@ SETTLE = f"WITH {_settling('true')} SELECT n FROM held"
 # running one. Each does nothing for a worker that was given up: all depends on the worker's row, which
 # is locked before any job is.
 
-SETTLE_FIRST = f"""
-WITH {_STANDING}, {_settling(_STANDS)}
-SELECT set_config('queuectl.settled', coalesce(string_agg(n::text, ','), ''), true) FROM held
-"""
+SETTLE_FIRST = Planned(
+    "settle_first",
+    f"""
+    WITH {_STANDING}, {_settling(_STANDS)}
+    SELECT set_config('queuectl.settled', coalesce(string_agg(n::text, ','), ''), true) FROM held
+    """,
+    _TYPES,
+)
 """Leaves word of what counts for `_TOLD`."""
 
 _TOLD = """
@@ -325,7 +349,7 @@ current_setting('queuectl.settled', true),
 (SELECT last_value FROM front), (SELECT last_value FROM front_until)
 """
 
-SETTLED = f"WITH {_STANDING} SELECT {_TOLD}, 0"
+SETTLED = Planned("settled", f"WITH {_STANDING} SELECT {_TOLD}, 0", _TYPES)
 """The counter of changes, whether the worker stands, the `n` of what was settled, where the front is
 and until when, and how long it took to find the jobs, in seconds.
 """
@@ -344,8 +368,8 @@ def _claim(ready: str) -> str:
     """
 
 
-CLAIM_WITHOUT_TAGS = _claim(_READY_WITHOUT_TAGS)
-CLAIM_WITH_TAGS = _claim(_READY_WITH_TAGS)
+CLAIM_WITHOUT_TAGS = Planned("claim", _claim(_READY_WITHOUT_TAGS), _TYPES)
+CLAIM_WITH_TAGS = Planned("claim_with_tags", _claim(_READY_WITH_TAGS), _TYPES)
 """The claims, and behind them a row as that of `SETTLED`."""
 
 # A rescue locks the worker's row for itself, and so waits for what is under way and comes in nobody's
@@ -424,22 +448,30 @@ _ANY_FROM_FRONT = f"EXISTS ({_ANY} AND {_FROM_FRONT} {_IN_ORDER} LIMIT 1)"
 _SOME_FOR_ALL = "(SELECT requires = '' FROM jobs WHERE {} ORDER BY requires LIMIT 1)"
 
 # What is found at the front spares the looks that would walk over all that is dead.
-OUTLOOK_WITHOUT_TAGS = _OUTLOOK.format(
-    "",
-    f"CASE WHEN {_ANY_FROM_FRONT} THEN true ELSE EXISTS ({_ANY} {_IN_ORDER} LIMIT 1) END",
-    f"{_ANY_FROM_FRONT} OR",
-    "requires = ''",
-    _SOME_FOR_ALL.format(_RETRYING),
+OUTLOOK_WITHOUT_TAGS = Planned(
+    "outlook",
+    _OUTLOOK.format(
+        "",
+        f"CASE WHEN {_ANY_FROM_FRONT} THEN true ELSE EXISTS ({_ANY} {_IN_ORDER} LIMIT 1) END",
+        f"{_ANY_FROM_FRONT} OR",
+        "requires = ''",
+        _SOME_FOR_ALL.format(_RETRYING),
+    ),
+    _TYPES,
 )
 
 _TAGS = "coalesce(workers.tags, '')"
 
-OUTLOOK = _OUTLOOK.format(
-    f"WITH RECURSIVE {_READY_REQUIREMENTS}, {_RETRYING_REQUIREMENTS}",
-    f"EXISTS (SELECT 1 FROM ready_requirements WHERE {_met(_TAGS)})",
-    "",
-    _met(_TAGS),
-    f"EXISTS (SELECT 1 FROM retrying_requirements WHERE {_met(_TAGS)})",
+OUTLOOK = Planned(
+    "outlook_with_tags",
+    _OUTLOOK.format(
+        f"WITH RECURSIVE {_READY_REQUIREMENTS}, {_RETRYING_REQUIREMENTS}",
+        f"EXISTS (SELECT 1 FROM ready_requirements WHERE {_met(_TAGS)})",
+        "",
+        _met(_TAGS),
+        f"EXISTS (SELECT 1 FROM retrying_requirements WHERE {_met(_TAGS)})",
+    ),
+    _TYPES,
 )
 
 # A job that failed after "now" failed before the clock was set back.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import psycopg2.errors
-
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import FINISHED
 from queuectl.jobs.transfer import ATTEMPT_FIELDS, exported
 from queuectl.storage import refusals
 from queuectl.storage.postgres import sql
 from queuectl.storage.postgres.copying import Lines, line
+from queuectl.storage.postgres.driver import psycopg2
 from queuectl.storage.rows import job, row_of
 
 if TYPE_CHECKING:

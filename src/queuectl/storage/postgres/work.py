@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from queuectl.clock import Clock
     from queuectl.jobs.outcome import Outcome, Verdict
+    from queuectl.storage.postgres.planned import Planned
     from queuectl.storage.records import OutputPart
 
 _PROMOTED_AT_ONCE = 1_000
@@ -119,11 +120,12 @@ class PostgresWorkerStorage:
             "most": _PROMOTED_AT_ONCE,
             **bounds(where),
         }
-        query = sql.SETTLED
+        statements = [sql.SETTLED]
         if wanted > 0:
-            query = f"{sql.PROMOTE_DUE}; {sql.CLAIM_WITH_TAGS if tags else sql.CLAIM_WITHOUT_TAGS}"
+            claim = sql.CLAIM_WITH_TAGS if tags else sql.CLAIM_WITHOUT_TAGS
+            statements = [sql.PROMOTE_DUE, claim]
         if settlements:
-            query = f"{sql.SETTLE_FIRST}; {query}"
+            statements.insert(0, sql.SETTLE_FIRST)
         parts = [s.output for s in settlements if s.output is not None]
         leads = wanted > 0 and not tags and where == HEAD and self._front.is_somebodys_turn(now)
         if leads:
@@ -132,9 +134,9 @@ class PostgresWorkerStorage:
             if parts:
                 with self._db.transaction():
                     self._keep(worker_id, parts)  # While the jobs are still this worker's.
-                    rows, settled, walked = self._ask(query, values)
+                    rows, settled, walked = self._ask(statements, values)
             else:
-                rows, settled, walked = self._ask(query, values)
+                rows, settled, walked = self._ask(statements, values)
         except DatabaseError:
             if wanted > 0:
                 self._unanswered.append(token)
@@ -147,11 +149,13 @@ class PostgresWorkerStorage:
             self._mind_the_front(where, found, walked, leads=leads)
         return Exchange([Claim._make(row[:13]) for row in rows], refused)
 
-    def _ask(self, query: str, values: dict[str, object]) -> tuple[list[Any], set[int], float]:
+    def _ask(
+        self, statements: list[Planned], values: dict[str, object]
+    ) -> tuple[list[Any], set[int], float]:
         """The rows of the claims, the numbers of the settlements that count, and the seconds that it
         took to find jobs. Raises WorkerFenced when the worker has been given up for lost.
         """
-        *claims, told = self._db.fetch(query, values)
+        *claims, told = self._db.fetch_planned(statements, values)
         counter, stands, settled, where, until, walked = told[: sql.TOLD_COLUMNS]
         if not stands:
             raise refusals.fenced()
@@ -249,10 +253,9 @@ class PostgresWorkerStorage:
     def outlook(self, worker_id: str, inside: str | None = None) -> Outlook:
         self._return_unknown(worker_id)
         now = self.clock.now()
-        # Each takes a while to plan.
-        query = sql.OUTLOOK_WITHOUT_TAGS if self._tags.get(worker_id) == "" else sql.OUTLOOK
+        statement = sql.OUTLOOK_WITHOUT_TAGS if self._tags.get(worker_id) == "" else sql.OUTLOOK
         values = {"worker_id": worker_id, "inside": inside, **bounds(self._front.begin(now))}
-        [row] = self._db.fetch(query, values)
+        [row] = self._db.fetch_planned([statement], values)
         next_due_at, ready, running, retrying, cancelling, stop_requested_at, timeout, fenced = row
         ready = ready or (next_due_at is not None and next_due_at <= now)
         return Outlook(
