@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
+
 from queuectl.job_queue import JobQueue
 from queuectl.jobs.job_view import Attempt, Job
 from queuectl.jobs.lifecycle import State
+from queuectl.location import SCHEMA, Url
 from queuectl.processes import this_process
 from queuectl.storage.records import NewWorker
 from queuectl.storage.sqlite import writer
@@ -48,6 +51,20 @@ def clean_environment() -> dict[str, str]:
     kept = {name: v for name, v in os.environ.items() if not name.startswith("QUEUECTL_")}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # Each start would compile all of queuectl again.
     return kept
+
+
+def bring_schema_up(location: str) -> None:
+    """Does to a queue what a later program would: its schema has a version that this one does not know."""
+    if is_url(location):
+        from tests import postgres
+
+        url = Url(location)
+        table = f"{url.schema or SCHEMA}.queuectl_schema"
+        postgres.needed().sql(f"UPDATE {table} SET version = 99", url.written())
+    else:
+        db = apsw.Connection(location)
+        db.execute("PRAGMA user_version = 99")
+        db.close()
 
 
 class WorkerProcess:

@@ -4,12 +4,13 @@ from contextlib import suppress
 
 import pytest
 
-from queuectl.errors import WorkerFenced
+from queuectl.errors import DatabaseTooNew, WorkerFenced
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.lifecycle import State
 from queuectl.jobs.outcome import LOST, LOST_BEFORE_START, SUCCEEDED, Outcome, Verdict, judge
 from queuectl.storage.records import WorkerRecord
-from tests.contract.support import POLICY, START, Pair, ids_of, new_job, new_worker
+from tests.contract.support import POLICY, START, Database, Pair, ids_of, new_job, new_worker
+from tests.support import bring_schema_up
 
 
 def record(pair: Pair, id: str) -> WorkerRecord:
@@ -302,3 +303,15 @@ def test_a_worker_that_is_to_stop_still_settles(pair: Pair) -> None:
     pair.work.give_back("w", [b])
     assert pair.work.outlook("w").stop_requested
     assert (pair.state("a"), pair.state("b")) == (State.COMPLETED, State.PENDING)
+
+
+def test_a_schema_brought_up_meanwhile_is_noticed(database: Database, pair: Pair) -> None:
+    """Whoever had the queue open before can ask, and is told that a later program has been there; the
+    lease is renewed all the same.
+    """
+    pair.register("w")
+    pair.work.require_known_schema()
+    bring_schema_up(database.location)
+    with pytest.raises(DatabaseTooNew, match="99"):
+        pair.work.require_known_schema()
+    pair.work.heartbeat("w", 30)

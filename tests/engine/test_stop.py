@@ -6,7 +6,7 @@ import pty
 import signal
 from functools import partial
 
-from tests.support import Sandbox, wait_until
+from tests.support import Sandbox, bring_schema_up, wait_until
 
 BUSY = "echo start >> marks; while [ ! -e go ]; do sleep 0.02; done; echo end >> marks"
 LOOP = "while :; do sleep 0.05; done"
@@ -26,6 +26,24 @@ def test_sigterm_lets_running_jobs_finish_and_starts_no_more(sandbox: Sandbox) -
     assert sandbox.marks() == ["start", "end"]
     assert sandbox.outcomes(running) == ["succeeded"]
     assert (sandbox.state(waiting), sandbox.job(waiting).attempts) == ("pending", 0)
+    assert sandbox.queue.workers() == []
+
+
+def test_a_worker_of_an_older_version_starts_no_more(sandbox: Sandbox) -> None:
+    """Once a later program has brought the schema up, a worker that had been running takes no more
+    jobs. It lets the running one finish, records that, and ends with status 5 and the reason.
+    """
+    sandbox.configure(lease_seconds=2)
+    running = sandbox.enqueue(BUSY)
+    worker = sandbox.start_worker()
+    sandbox.wait_marks(1)
+    waiting = sandbox.enqueue("true")
+    bring_schema_up(sandbox.location)
+    worker.wait_for("stopping; 1 running job")
+    sandbox.touch("go")
+    assert worker.wait() == 5
+    assert "this queuectl knows up to" in worker.said
+    assert (sandbox.state(running), sandbox.state(waiting)) == ("completed", "pending")
     assert sandbox.queue.workers() == []
 
 

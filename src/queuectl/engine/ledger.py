@@ -115,6 +115,8 @@ class Ledger(threading.Thread):
         """What there is to do, as last seen."""
         self.is_drained = False
         """Nothing is left to do: nothing ready, running or waiting for its retry, in any worker."""
+        self.outdated: DatabaseTooNew | None = None
+        """A later program has brought the schema up. What runs can be settled still, and no more."""
         self.failure: QueuectlError | None = None
         """Why this thread has ended, when it could not go on."""
         self.completed = 0
@@ -431,8 +433,17 @@ class Ledger(threading.Thread):
             self.lease.renew()
             if self.may_be_cut_off:  # A full disk may have room for that, and not for an outcome.
                 self._recover()
+            self._mind_schema()
         except DatabaseError as error:
             self._wait_out(error)
+
+    def _mind_schema(self) -> None:
+        try:
+            if self.outdated is None:
+                self._storage.require_known_schema()
+        except DatabaseTooNew as error:
+            self.outdated = error
+            self._wake_worker()
 
     def _register_anew(self) -> None:
         """After being given up for lost: waits until everything it held has ended, and is a new

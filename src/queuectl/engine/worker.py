@@ -264,6 +264,10 @@ class Worker:
         """Once told to stop: claims no more, and ends what has had its time."""
         if self._failure is None:
             self._failure = self.ledger.failure
+        if self.ledger.outdated is not None and self._failure is None:
+            self._failure = self.ledger.outdated
+            self._say(self._failure.message)
+            self.stop()  # What runs has time to end.
         if self._failure is not None and self._stop_deadline_ticks is None:
             self.stop(0)
         if self._stop_deadline_ticks is None:

@@ -206,6 +206,9 @@ class WorkerStorage(Protocol):
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
         """Renews the lease on all the worker's jobs. Raises WorkerFenced when it was given up."""
 
+    def require_known_schema(self) -> None:
+        """Raises DatabaseTooNew when a later program has brought the schema up since it was opened."""
+
     def exchange(self, worker_id: str, settlements: Sequence[Settlement], wanted: int) -> Exchange:
         """Settles attempts that ended and claims up to `wanted` jobs, in one transaction.
 

@@ -102,7 +102,12 @@ def _version(db: Connection) -> int | None:
             hint="Its owner gives the roles of the guide their rights with postgresql-grants.sql, after"
             " `init` and after each upgrade that brings new tables.",
         )
-    [(version,)] = db.fetch("SELECT version FROM queuectl_schema")
+    return require_known(db)
+
+
+def require_known(db: Connection) -> int:
+    """The schema's version. Raises DatabaseTooNew for a later one than this program knows."""
+    [(version,)] = db.look("SELECT version FROM {schema}.queuectl_schema")
     if version > SCHEMA_VERSION:
         raise DatabaseTooNew(
             f"{db.shown} has schema version {version}; this queuectl knows up to {SCHEMA_VERSION}",

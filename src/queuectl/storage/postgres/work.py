@@ -9,7 +9,7 @@ from queuectl.errors import DatabaseError
 from queuectl.jobs.claim import Claim
 from queuectl.jobs.tags import beyond, by_requirement, unpacked
 from queuectl.storage import refusals
-from queuectl.storage.postgres import front, sql
+from queuectl.storage.postgres import front, migrate, sql
 from queuectl.storage.postgres.clock import DatabaseClock
 from queuectl.storage.postgres.connection import Connection
 from queuectl.storage.postgres.front import HEAD, Front, bounds, place
@@ -77,6 +77,9 @@ class PostgresWorkerStorage:
             raise refusals.fenced()
         if isinstance(self.clock, DatabaseClock):
             self.clock.learn(row[0], asked_ticks)
+
+    def require_known_schema(self) -> None:
+        migrate.require_known(self._db)
 
     def _lease_end(self, lease_seconds: float) -> int:
         return self.clock.shared() + int(lease_seconds * 1e6)

@@ -39,6 +39,11 @@ def bring_up_to_date(db: apsw.Connection, path: str) -> None:
     sync_folder(path)
 
 
+def require_known(db: apsw.Connection, path: str) -> None:
+    """Raises DatabaseTooNew for a schema of a later version than this program knows."""
+    _version(db, path)
+
+
 def is_database(path: str) -> bool:
     """Whether the file is a SQLite database, ours or not: what marks ours may be in its log still."""
     try:

@@ -13,7 +13,7 @@ from queuectl.jobs.tags import beyond, by_requirement, unpacked
 from queuectl.storage import refusals
 from queuectl.storage.records import Exchange, NewWorker, Outlook, Settlement, WorkerRecord
 from queuectl.storage.rows import worker_record
-from queuectl.storage.sqlite import sql
+from queuectl.storage.sqlite import migrate, sql
 from queuectl.storage.sqlite.connection import (
     connect,
     fetch,
@@ -84,6 +84,10 @@ class SqliteWorkerStorage:
             # All rows are read: a commit that fails after the first one would go unnoticed.
             if not fetch(self._db, sql.RENEW_LEASE, values):
                 self._check_standing(worker_id)
+
+    def require_known_schema(self) -> None:
+        with translated(self.path):
+            migrate.require_known(self._db, self.path)
 
     def _lease_end(self, lease_seconds: float) -> int:
         return self.clock.shared() + int(lease_seconds * 1e6)
