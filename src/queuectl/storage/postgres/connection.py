@@ -90,6 +90,15 @@ _PATIENT = {"lock_timeout": "60s"}
 without hearing Ctrl-C.
 """
 
+_TOLD_BESIDES = 7
+"""Some may stand still, or find other work by the time that they look."""
+
+_MOST_TOLD = 400
+"""Their names fit into a notification, which has 8,000 bytes."""
+
+_HEARD_TICKS = 15_000_000
+"""Whoever lives renews its lease every 10 s."""
+
 IDLE_SECONDS = 10.0
 """How long a transaction may wait for its next statement: a machine that was cut off, or frozen, in the
 middle of one would else keep its rows locked until the server's kernel misses it, two hours later. Not for
@@ -290,15 +299,21 @@ class Connection:
         [(counter,)] = self.look("SELECT last_value FROM {schema}.changes")
         return int(counter)
 
-    def ring(self) -> int | None:
-        """Tells those who wait that there is something new; returns the counter then.
+    def ring(self, jobs: int | None = None) -> int | None:
+        """Tells those who wait that there is something new; returns the counter then. If that is no more
+        than some `jobs` that anybody can run now, only as many are told as may be of use.
 
         After the commit, not with it: whoever begins to wait while it is on its way sees the change
         itself, or is seen here. It never fails: what was done stays done, and is found in time.
         """
         self.fresh_counter = None
         try:
-            [(counter, _)] = self.note(RING)
+            told = None if jobs is None else jobs + _TOLD_BESIDES
+            if told is None or told > _MOST_TOLD:
+                [(counter, _)] = self.note(RING)
+            else:
+                values = {"told": told, "heard": self.clock.now() - _HEARD_TICKS}
+                [(counter, _)] = self.note(RING_SOME, values)
             return int(counter)
         except DatabaseError:
             return None
@@ -313,11 +328,13 @@ class Connection:
         """There is something to read from it when somebody rang, or the connection was lost."""
         return self._db.fileno()
 
-    def hear(self) -> None:
-        """Reads what the server told."""
+    def hear(self, worker_id: str | None) -> bool:
+        """Reads what the server told; whether any of it was for this worker."""
         with self._translated():
             self._db.poll()
+            told = [notice.payload.split() for notice in self._db.notifies]
             self._db.notifies.clear()
+        return any(not names or worker_id in names for names in told)
 
     # ---- errors
 
@@ -402,6 +419,15 @@ NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 RING = """
 SELECT nextval('changes');
 SELECT currval('changes'), (SELECT pg_notify(current_schema(), '')::text FROM workers WHERE waiting LIMIT 1)
+"""
+
+# By chance, so that none is told again and again for nothing. The silent ones last: they may be gone.
+RING_SOME = """
+SELECT nextval('changes');
+SELECT currval('changes'),
+       (SELECT pg_notify(current_schema(), string_agg(id, ' '))::text
+        FROM (SELECT id FROM workers WHERE waiting ORDER BY heartbeat_at < %(heard)s, random()
+              LIMIT %(told)s) AS chosen HAVING count(*) > 0)
 """
 
 

@@ -62,7 +62,8 @@ class PostgresJobStorage:
                     raise refusals.duplicate_id(taken[0])
         except psycopg2.errors.UniqueViolation:
             raise refusals.duplicate_id(self._first_taken(ids)) from None
-        self._db.ring()
+        for_anybody = all(job.run_at is None and not job.requires for job in jobs)
+        self._db.ring(len(jobs) if for_anybody else None)
 
     def _insert(self, rows: Iterable[tuple[object, ...]], ids: list[str]) -> tuple[str] | None:
         values = [value for row in rows for value in row]

@@ -1,7 +1,8 @@
 """Learning that somebody else changed the queue, without asking all the time.
 
 A worker that waits says so in its row, and whoever changes the queue has the server notify it: only
-then, for notifications take turns and would slow down every enqueue. Behind a pooler, which hands
+then, for notifications take turns and would slow down every enqueue. Of hundreds that wait for a job not all
+are told, but as many as may be of use: each one that is asks a dozen questions. Behind a pooler, which hands
 our transactions to different sessions, nobody can be notified: there the counter of changes is
 asked regularly.
 """
@@ -89,14 +90,21 @@ class ChangeWatch:
 
     def _poll(self, deadline: float, longest: float) -> bool:
         while not self.changed():
-            left = deadline - time.monotonic()
-            if self._bell.wait(max(0.0, min(left, longest))):
+            if self._sleep(min(deadline, time.monotonic() + longest)):
                 return self.changed()
-            if left <= longest:
+            if time.monotonic() >= deadline:
                 return False  # Whoever waits looks by itself now.
-            if self._listens_on:
-                self._db.hear()
         return True
+
+    def _sleep(self, until: float) -> bool:
+        """Sleeps until then, until this worker is told of a change, or until it is woken: true then."""
+        while not (self._listens_on and self._db.hear(self._worker_id())):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            if self._bell.wait(left):
+                return True
+        return False
 
     def _listen(self, deadline: float) -> bool:
         worker_id = self._worker_id()
