@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import postgres
+from tests import pooler, postgres
 from tests.postgres import LEFT_OUT
 from tests.support import Sandbox, clean_environment, new_sandbox
 
@@ -25,9 +25,10 @@ def sandbox(
 ) -> Iterator[Sandbox]:
     """A queue of its own, and a way to start workers on it; nothing of it runs on afterwards."""
     url = ""
-    if getattr(request, "param", "sqlite") == "postgres":
+    kind = getattr(request, "param", "sqlite")
+    if kind != "sqlite":
         monkeypatch.setenv("QUEUECTL_HOME", str(tmp_path / "home"))
-        url = postgres.needed().new_schema()
+        url = postgres.needed().new_schema() if kind == "postgres" else pooler.new_schema()
     with new_sandbox(tmp_path, url=url) as sandbox:
         yield sandbox
 
@@ -37,7 +38,7 @@ ON_BOTH = (
     " worker_loss"
 ).split()
 """The tests with real workers that `make test` runs on PostgreSQL as well: those of what is kept and
-what is lost. `make soak` runs the others there, too.
+what is lost. `make soak` runs the others there, too, and these behind a pooler.
 """
 
 
@@ -56,6 +57,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     }:
         at_once = path.parent.name in ON_BOTH or path.stem.removeprefix("test_") in ON_BOTH
         kinds.append("postgres" if at_once else pytest.param("postgres", marks=pytest.mark.soak))
+        if at_once:
+            kinds.append(pytest.param("pooled", marks=pytest.mark.soak))
     metafunc.parametrize("sandbox", kinds, indirect=True)
 
 

@@ -68,9 +68,10 @@ class Server:
         self._through = list(through)
         self._process: subprocess.Popen[bytes] | None = None
         self.data = self.folder / "data"
-        self._user: dict[str, int] = {}
+        self.user: dict[str, int] = {}
+        """As whom its programs run, where that is not who we are."""
         if os.geteuid() == 0:
-            self._user = {"user": _NOBODY, "group": _NOBODY}
+            self.user = {"user": _NOBODY, "group": _NOBODY}
             os.chown(self.folder, _NOBODY, _NOBODY)
             programs = _reachable(programs, self.folder)
         self.programs = programs
@@ -99,7 +100,7 @@ class Server:
         path = self.data / name
         path.touch(0o600)
         path.write_bytes(content)
-        if self._user:
+        if self.user:
             os.chown(path, _NOBODY, _NOBODY)
 
     def follow(self, other: Server, name: str) -> None:
@@ -124,7 +125,7 @@ class Server:
         words = [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
         for name, value in self._settings.items():
             words += ["-c", f"{name}={value}"]
-        user = self._user
+        user = self.user
         if self._through:
             user = {}
             words = [*self._through, *_AS_NOBODY, *words]
@@ -137,7 +138,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing else ends it with us
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - nothing else ends it with us
                 **user,  # type: ignore[call-overload]
             )
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -222,7 +223,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            **self._user,  # type: ignore[call-overload]
+            **self.user,  # type: ignore[call-overload]
         )
         if done.returncode:
             raise NoServer(done.stderr.decode(errors="replace").strip()[-500:])
@@ -234,8 +235,8 @@ def _clean_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _end_with_parent() -> None:
-    """Has the kernel stop the server should the tests be killed."""
+def end_with_parent() -> None:
+    """Has the kernel stop a new process should the tests be killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 

@@ -16,9 +16,9 @@ from queuectl.storage import open_job_storage, open_worker_storage
 from queuectl.storage.job_storage import JobStorage, WorkerStorage
 from queuectl.storage.records import NewWorker, Settlement
 from queuectl.text import is_url
-from tests import postgres
+from tests import pooler, postgres
 
-KINDS = ("sqlite", "postgres")
+KINDS = ("sqlite", "postgres", "pooled")
 """The databases on which every test of the contract runs."""
 
 START = 1_795_521_600_000_000  # 2026-11-24T12:00:00Z
@@ -78,8 +78,12 @@ class Database:
 @contextmanager
 def new_database(kind: str, folder: Path) -> Iterator[Database]:
     """An empty database of one of `KINDS`; `folder` is for its files."""
-    location = str(folder / "queuectl.db") if kind == "sqlite" else postgres.needed().new_schema()
-    database = Database(location)
+    location = {
+        "sqlite": lambda: str(folder / "queuectl.db"),
+        "postgres": lambda: postgres.needed().new_schema(),
+        "pooled": pooler.new_schema,
+    }
+    database = Database(location[kind]())
     try:
         yield database
     finally:

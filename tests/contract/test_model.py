@@ -13,7 +13,7 @@ from tests.contract.support import KINDS, POLICY, SECOND
 
 LEGAL = {(source, target) for move in MOVES for source in move.sources for target in move.targets}
 
-EXAMPLES = {"sqlite": 80, "postgres": 40}
+EXAMPLES = {"sqlite": 80, "postgres": 40, "pooled": 5}
 """How many sequences are tried: each takes a server ten times as long."""
 
 
