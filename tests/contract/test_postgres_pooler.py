@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from queuectl.errors import DatabaseBusy
 from queuectl.storage import open_job_storage
 from queuectl.storage.postgres import watch
 from queuectl.storage.postgres.work import PostgresWorkerStorage
 from tests import pooler
-from tests.contract.support import FAILED, START, Pair, new_database, new_job
+from tests.contract.support import FAILED, START, Pair, ids_of, new_database, new_job, new_worker
 
 FIRST_SLEEP = watch.FIRST_SECONDS + 0.01
 
@@ -69,3 +70,31 @@ def test_a_worker_that_waits_asks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
     enqueuer.join()
     watching.close()
     assert work_of(pair)._db.fetch("SELECT waiting FROM workers") == [(False,)]
+
+
+@pytest.fixture
+def fresh_sessions() -> Iterator[None]:
+    """What a test leaves in the pooler's sessions ends with them."""
+    yield
+    pooler.end_sessions()
+
+
+@pytest.mark.skipif(bool(pooler.PGBOUNCER), reason="pgbouncer shows, and need not take turns")
+def test_a_pooler_that_does_not_show_is_found_out(pair: Pair, fresh_sessions: None) -> None:
+    """One that answers in a session's name. A session knows no plans, or has those of another worker
+    already: either tells, and costs no job.
+    """
+    other = pair.database.open_work(pair.clock)
+    assert isinstance(other, PostgresWorkerStorage)
+    pair.register("w")
+    other.register(new_worker("v"))
+    pair.enqueue("a", "b")
+    workers = {"w": work_of(pair), "v": other}
+    for id, work in workers.items():
+        work._db.is_pooled = False
+        with pytest.raises(DatabaseBusy, match="a pooler hands out its sessions in turn"):
+            work.exchange(id, [], 1)
+    assert [ids_of(work.exchange(id, [], 1).claims) for id, work in workers.items()] == [
+        ["a"],
+        ["b"],
+    ]

@@ -172,7 +172,7 @@ class Connection:
         query = f"SELECT {NOW}, pg_backend_pid()"
         [(now, pid)] = self.fetch(query)
         self.clock.learn(now, asked_ticks)
-        # A pooler answers our connection request in its own name.
+        # A pooler answers our connection request in its own name, whatever it does with sessions.
         self.is_pooled = self.is_pooled or pid != self._db.info.backend_pid
 
     def close(self) -> None:
@@ -350,8 +350,8 @@ class Connection:
                 f"{self.shown}: the disk of the database server is full; nothing was changed",
                 hint="Make room on the server's disk, then try again.",
             )
-        if code == "26000":
-            # It knew the statement: this is another session.
+        if code in ("26000", "42P05"):
+            # It knew the statement, or did not know it: this is another session.
             self.is_pooled = True
             return DatabaseBusy(
                 f"{self.shown}: a pooler hands out its sessions in turn", hint="Try again."
