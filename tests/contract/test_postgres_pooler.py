@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from queuectl.errors import DatabaseBusy
+from queuectl.errors import DatabaseBusy, DatabaseUnreachable
 from queuectl.storage import open_job_storage
 from queuectl.storage.postgres import watch
 from queuectl.storage.postgres.work import PostgresWorkerStorage
@@ -98,3 +99,32 @@ def test_a_pooler_that_does_not_show_is_found_out(pair: Pair, fresh_sessions: No
         ["a"],
         ["b"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("no more connections allowed (max_client_conn)", "raise its max_client_conn"),
+        ("unsupported startup parameter: options", "Leave it out"),
+    ],
+)
+def test_what_pgbouncer_refuses_has_its_own_hint(tmp_path: Path, said: str, hint: str) -> None:
+    """In its own words, as a client hears them when it connects."""
+    words = b"SFATAL\0VFATAL\0C08P01\0M" + said.encode() + b"\0\0"
+
+    def refuse() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(b"E" + (len(words) + 4).to_bytes(4, "big") + words)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / ".s.PGSQL.5432"))
+        listener.listen()
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(DatabaseUnreachable, match="FATAL: ") as told:
+            open_job_storage(f"postgresql://me@/db?host={tmp_path}")
+        thread.join()
+    assert said in told.value.message
+    assert hint in str(told.value.hint)

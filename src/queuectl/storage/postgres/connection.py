@@ -78,6 +78,10 @@ _NOT_CONNECTED = {
     " ~/.pgpass, for example.",
     "too many (clients|connections)|connection slots": "The server has as many connections as it takes."
     " Try again, or raise its max_connections.",
+    "max_client_conn": "The pooler has as many clients as it takes. Try again, or raise its"
+    " max_client_conn.",
+    "unsupported startup parameter": "A pooler does not pass on this parameter of the URL. Leave it out:"
+    " what the role's transactions need can be set with ALTER ROLE ... SET ...",
     "refused|timed? ?out|timeout expired|No such file|translate host name|No route|unreachable": "Check"
     " that the server runs, and the host and port in the URL.",
 }
