@@ -117,6 +117,9 @@ class World:
     def heartbeat(self, worker_id: str, lease_seconds: float) -> None:
         pass
 
+    def require_known_schema(self) -> None:
+        pass
+
     def make_room(self) -> None:
         pass
 

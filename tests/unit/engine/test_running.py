@@ -54,6 +54,7 @@ class FakeLedger:
     lease = HeldLease()
     may_be_cut_off = False
     failure = None
+    outdated = None
     outlook = None
     is_drained = False
     held = 1

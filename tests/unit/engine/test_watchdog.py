@@ -19,6 +19,7 @@ class IdleLedger:
     lease = HeldLease()
     may_be_cut_off = False
     failure = None
+    outdated = None
     outlook = None
     is_drained = False
     held = 0
