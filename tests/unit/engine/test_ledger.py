@@ -44,6 +44,8 @@ class World:
         self.abandoned: list[Claim] = []
         self.late: list[int] = []
         """Of each outcome, how long it took to be written, counted from when writing was possible."""
+        self.last_commits = 0
+        """How many there were after the last job was claimed."""
         self._lengths = lengths
         self._left = len(lengths)
         self._free = slots
@@ -134,6 +136,7 @@ class World:
             self._possible_since = self.clock.moment + 1_000_000
             raise DiskFull("the disk is full; nothing was changed")
         self._has_failed = False
+        self.last_commits += not self._left
         for settlement in settlements:
             since = max(self._handed_over[settlement.claim.seq], self._possible_since)
             self.late.append(self.clock.moment - since)
@@ -159,6 +162,16 @@ class World:
     def doze(self, seconds: float) -> bool:
         (self.dozes_after_failures if self._has_failed else self.dozes).append(seconds)
         return self.pass_time(seconds, until_woken=True)
+
+
+def test_outcomes_come_together_at_the_end_too() -> None:
+    """When nothing is left to claim, and 100 ms of work are in stock, each commit still takes what ends
+    within some time: no slot could start anything sooner. Only the last outcomes go at once.
+    """
+    world = World(slots=2, lengths=[0.001] * 1000)
+    assert world.ledger._serve()
+    assert len(world.late) == 1000
+    assert world.last_commits <= 5
 
 
 LENGTHS = {
