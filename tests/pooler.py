@@ -47,13 +47,15 @@ class Pooler:
     def __init__(self, server: Server) -> None:
         self._folder = folder = server.folder
         words = [sys.executable, str(_PROXY), str(_PORT), str(_SESSIONS), str(folder)]
+        self._user: dict[str, int] = {}
         if PGBOUNCER:
+            # It does not run as root. Ours may be in a folder that root alone can read.
+            self._user = server.user
             settings = folder / "pgbouncer.ini"
             settings.write_text(_PGBOUNCER.format(folder=folder, port=_PORT, sessions=_SESSIONS))
             (folder / "pgbouncer.users").write_text('"postgres" ""\n')
             words = [PGBOUNCER, "--quiet", str(settings)]
         self._words = words
-        self._user = server.user
         self.start()
 
     def start(self) -> None:
