@@ -90,8 +90,8 @@ def run_worker(
     """Runs a worker in this thread, which must be the main one, until it is told to stop or, as a
     drain, until all is done.
 
-    `say` gets remarks for people, `make_queue` is called where there is none, `on_ready` is called with the worker's name once it is
-    registered. Raises the QueuectlError that kept it from going on.
+    `say` gets remarks for people, `make_queue` is called where there is none, and `on_ready` with the
+    worker's name once it is registered. Raises the QueuectlError that kept it from going on.
     """
     _require_utf8()
     workspace.make_folder()
