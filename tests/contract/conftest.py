@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.contract.support import KINDS, Database, Pair, new_database
 
 
@@ -13,6 +14,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     """An empty database, of each kind in turn."""
     with new_database(request.param, tmp_path) as database:
         yield database
+
+
+@pytest.fixture
+def own_database() -> Iterator[Database]:
+    """A PostgreSQL database that no other test has, for what a schema does not keep apart."""
+    database = Database(postgres.needed().new_database())
+    yield database
+    database.close()
 
 
 @pytest.fixture

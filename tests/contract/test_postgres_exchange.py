@@ -24,11 +24,9 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
+def database(own_database: Database) -> Database:
     """A database of its own."""
-    database = Database(postgres.needed().new_database())
-    yield database
-    database.close()
+    return own_database
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
@@ -19,11 +18,9 @@ from tests.contract.support import Database, Pair, ids_of, new_job
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
+def database(own_database: Database) -> Database:
     """A database of its own."""
-    database = Database(postgres.needed().new_database())
-    yield database
-    database.close()
+    return own_database
 
 
 @pytest.fixture

@@ -38,12 +38,10 @@ UNION ALL SELECT true FROM pg_stat_activity HAVING count(*) FILTER (
 
 
 @pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(own_database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A database of its own, whose sessions can be told from others."""
     monkeypatch.setattr(transfer, "_PAGE", 1)  # A job is put in before the next one is read.
-    database = Database(postgres.needed().new_database())
-    yield database
-    database.close()
+    return own_database
 
 
 @pytest.fixture

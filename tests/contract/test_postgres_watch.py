@@ -18,11 +18,9 @@ PATIENCE = 20.0
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
+def database(own_database: Database) -> Database:
     """A database of its own."""
-    database = Database(postgres.needed().new_database())
-    yield database
-    database.close()
+    return own_database
 
 
 @pytest.fixture
